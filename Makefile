@@ -1,0 +1,56 @@
+# Targets for people; each says what it does under `make help`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo doctor test test-slow lint format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+demo: $(VENV)/.qfl ## set up, then train a hybrid quantum model across ten clients, encrypted
+	@$(BIN)/qfl simulate experiment=demo
+	@$(BIN)/qfl doctor --brief
+
+doctor: $(VENV)/.qfl ## what is installed, what is missing, how to get it
+	@$(BIN)/qfl doctor
+
+test: $(VENV)/.dev ## set up, then run the tests
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+test-slow: $(VENV)/.dev ## tests that take minutes: Ray, long runs
+	@$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/.dev ## ruff, mypy and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev ## put the code into ruff's form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove the environment and caches; runs in outputs/ stay
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.qfl: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing qfl and what it needs into $(VENV); the first time takes a minute or more."
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.qfl
+	@echo "Installing the tools for tests and checks into $(VENV)."
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) was not found: install Python 3.11, 3.12 or 3.13 (Debian: apt install python3 python3-venv), or name one: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v[:2] <= (3, 13))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); qfl needs Python 3.11, 3.12 or 3.13. Name one: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) has no venv module: install it (Debian: apt install python3-venv)."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

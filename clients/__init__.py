@@ -1,0 +1,8 @@
+"""Client side: the torch ClientApp and the mods that protect what leaves a client."""
+
+from __future__ import annotations
+
+from qfl.clients.protect import ProtectMod
+from qfl.clients.torch_app import make_client_app
+
+__all__ = ["ProtectMod", "make_client_app"]

@@ -1,0 +1,165 @@
+"""A Flower ClientApp that trains a torch model on a client's own data.
+
+What to train arrives as configuration: names and values, checked by the schemas. Nothing in it is
+imported or instantiated. The app answers plain Flower messages, so that stock strategies work with
+it; protection is the mod's business.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from qfl.clients import local_data
+from qfl.clients.protect import ProtectMod
+from qfl.clients.training import evaluate, train
+from qfl.conf.checks import from_dict
+from qfl.conf.schema import ExperimentConfig
+from qfl.data import Examples, Moments, Statistics
+from qfl.errors import PayloadError
+from qfl.models import build_model
+from qfl.records import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, arrays_of
+
+CONFIG_KEY = "qfl-config"
+MOMENTS_KEY = "qfl-moments"
+
+Mod = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
+
+
+def make_client_app(mods: list[Mod] | None = None) -> ClientApp:
+    """The torch client.
+
+    Args:
+        mods: Mods around it; unset, one :class:`ProtectMod`.
+
+    Returns:
+        An app with ``train``, ``evaluate``, ``query.count`` and ``query.moments``.
+    """
+    app = ClientApp(mods=[ProtectMod()] if mods is None else mods)
+
+    @app.train()
+    def _train(message: Message, context: Context) -> Message:
+        config, examples = _prepared(message, context)
+        model = _model(config, message)
+        round_number = int(_config_value(message, "server-round", 0))
+        seed = (config.seed, round_number, _index(context))
+        loss = train(model, examples, config.client, config.dataset.task, seed)
+        metrics = MetricRecord({NUM_EXAMPLES: len(examples), "train_loss": loss})
+        arrays = ArrayRecord(model.state_dict())
+        return Message(RecordDict({ARRAYS: arrays, METRICS: metrics}), reply_to=message)
+
+    @app.evaluate()
+    def _evaluate(message: Message, context: Context) -> Message:
+        config, examples = _prepared(message, context)
+        model = _model(config, message)
+        found = evaluate(model, examples, config.dataset.task, 4 * config.client.batch_size)
+        metrics: dict[str, int | float | list[int] | list[float]] = {
+            NUM_EXAMPLES: len(examples),
+            "eval_loss": found.loss,
+        }
+        if config.dataset.task == "classification":
+            right = found.predictions == examples.y
+            metrics["eval_accuracy"] = float(np.mean(right)) if len(examples) else 0.0
+        return Message(RecordDict({METRICS: MetricRecord(metrics)}), reply_to=message)
+
+    @app.query("count")
+    def _count(message: Message, context: Context) -> Message:
+        config = _config(message)
+        return _numbers(message, "count", np.array([float(len(_own(config, context)))]))
+
+    @app.query("moments")
+    def _moments(message: Message, context: Context) -> Message:
+        config = _config(message)
+        summed = local_data.own_moments(config, _own(config, context))
+        return _numbers(message, "moments", summed.to_vector())
+
+    return app
+
+
+def _numbers(message: Message, name: str, values: np.ndarray) -> Message:
+    record = ArrayRecord({name: Array(values)})
+    return Message(RecordDict({name: record}), reply_to=message)
+
+
+def _index(context: Context) -> int:
+    return int(context.node_config["partition-id"])
+
+
+def _config_value(message: Message, key: str, default: Any) -> Any:
+    record = message.content.config_records.get(CONFIG)
+    return default if record is None else record.get(key, default)
+
+
+def _config(message: Message) -> ExperimentConfig:
+    text = _config_value(message, CONFIG_KEY, None)
+    if not isinstance(text, str):
+        raise PayloadError(
+            f"the message holds no '{CONFIG_KEY}': pass it in the strategy's train_config and "
+            "evaluate_config"
+        )
+    return _parse(text)
+
+
+@lru_cache(maxsize=8)
+def _parse(text: str) -> ExperimentConfig:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise PayloadError(f"'{CONFIG_KEY}' is not JSON") from None
+    return from_dict(data)
+
+
+def _own(config: ExperimentConfig, context: Context) -> Examples:
+    _, parts = local_data.load_parts(config)
+    if _index(context) >= len(parts):
+        raise PayloadError(
+            f"this node is partition {_index(context)}; the configuration has {len(parts)} clients"
+        )
+    return parts[_index(context)]
+
+
+def _prepared(message: Message, context: Context) -> tuple[ExperimentConfig, Examples]:
+    config = _config(message)
+    own = _own(config, context)
+    return config, _statistics(config, message, own).apply(own)
+
+
+def _statistics(config: ExperimentConfig, message: Message, own: Examples) -> Statistics:
+    dataset, _ = local_data.load_parts(config)
+    if config.preprocess.fit == "public":
+        return local_data.public(config, dataset)
+    if config.preprocess.fit == "local":
+        return local_data.statistics_of(config, local_data.own_moments(config, own))
+    summed = _config_value(message, MOMENTS_KEY, None)
+    if not isinstance(summed, list):
+        raise PayloadError(
+            f"preprocess.fit=federated needs the summed '{MOMENTS_KEY}' in the message; use "
+            "preprocess.fit=local or public with a strategy that does not sum them"
+        )
+    vector = np.array(summed, dtype=np.float64)
+    features = dataset.train.features
+    cross = config.preprocess.pca is not None
+    target = config.dataset.task == "regression"
+    return local_data.statistics_of(config, Moments.from_vector(vector, features, cross, target))
+
+
+def _model(config: ExperimentConfig, message: Message) -> torch.nn.Module:
+    """The global model, in fresh parameters of this client's own."""
+    dataset, _ = local_data.load_parts(config)
+    model = build_model(config.model, config.quantum, local_data.data_shape(config, dataset))
+    arrays = arrays_of(message.content.array_records[ARRAYS])
+    try:
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise PayloadError(
+            f"the server's arrays do not fit model {config.model.name}: {reason}"
+        ) from None
+    return model

@@ -1,0 +1,5 @@
+"""``python -m qfl``."""
+
+from qfl.cli import entry_point
+
+entry_point()

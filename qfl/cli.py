@@ -1,0 +1,109 @@
+"""The ``qfl`` command.
+
+Nothing heavy is imported before a command needs it: ``qfl --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from qfl import __version__
+from qfl.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError, QflError, unknown_name
+
+USAGE = """\
+usage: qfl COMMAND …
+
+Quantum federated learning from edge devices to cloud servers.
+
+commands:
+  simulate experiment=NAME [overrides…]   run an experiment on this machine; -h lists what can
+                                          be set, --multirun sweeps, resume=RUN_DIR goes on
+  report RUN_DIR                          write the HTML report of a run
+  doctor                                  what is installed, what is missing, how to get it
+
+options:
+  --version    print the version
+  --debug      show the traceback of an error
+  -h, --help   this text
+
+Exit codes: 0 success, 1 defect, 2 configuration, 3 data, 4 missing package, 5 federation
+failed, 6 message refused, 7 run folder or disk, 130 interrupted.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit code (see :mod:`qfl.errors`)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        return _dispatch(given)
+    except KeyboardInterrupt:
+        print("qfl: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except QflError as error:
+        if debug:
+            raise
+        print(f"qfl: {error}", file=sys.stderr)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        print(
+            f"qfl: unexpected {type(error).__name__}: {error} (--debug shows where; please "
+            "report it)",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _dispatch(given: list[str]) -> int:
+    command, rest = (given[0], given[1:]) if given else ("--help", [])
+    if command in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return EXIT_OK
+    if command == "--version":
+        print(f"qfl {__version__}")
+        return EXIT_OK
+    commands = {"simulate": _simulate, "report": _report, "doctor": _doctor}
+    if command not in commands:
+        raise ConfigError(unknown_name("command", command, commands))
+    return commands[command](rest)
+
+
+def _simulate(rest: list[str]) -> int:
+    from qfl.federation.command import run_simulate
+
+    run_simulate(rest)
+    return EXIT_OK
+
+
+def _report(rest: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="qfl report", description=_report.__doc__)
+    parser.add_argument("run_dir", help="folder of a run")
+    options = parser.parse_args(rest)
+    from pathlib import Path
+
+    from qfl.federation.report import write_report
+
+    print(write_report(Path(options.run_dir)))
+    return EXIT_OK
+
+
+def _doctor(rest: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="qfl doctor")
+    parser.add_argument("--brief", action="store_true", help="only what is missing or could help")
+    options = parser.parse_args(rest)
+    from qfl.federation.doctor import print_report
+
+    print_report(brief=options.brief)
+    return EXIT_OK
+
+
+def entry_point() -> None:
+    """What the console script calls."""
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    sys.exit(main())

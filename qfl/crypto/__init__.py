@@ -1,0 +1,77 @@
+"""Secure summation of vectors: aggregation schemes and their key holder.
+
+Usable alone, without Flower:
+
+>>> import numpy as np
+>>> from qfl.crypto import SumRange, from_grid, make_scheme, to_grid
+>>> sums = SumRange(fraction_bits=20, bound=2.0, additions=2)
+>>> scheme = make_scheme("ckks", length=3, sums=sums)
+>>> keys = scheme.generate_keys()
+>>> total = scheme.accumulator(3, keys.public)
+>>> for update in ([0.5, 1.0, -1.0], [0.25, 0.0, 1.0]):
+...     total.add(scheme.protect(to_grid(update, 0.5, sums), keys.public))
+>>> from_grid(scheme.open(total.result(), 3, keys.secret), sums).tolist()
+[0.375, 0.5, 0.0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qfl.crypto.ckks import Ckks
+from qfl.crypto.ckks_parameters import CkksParameters, choose_parameters
+from qfl.crypto.encoding import IntVector, SumRange, from_grid, from_limbs, to_grid, to_limbs
+from qfl.crypto.key_holder import KeyHolder
+from qfl.crypto.layout import Arrays, Layout
+from qfl.crypto.payload import Header, expect, pack, unpack
+from qfl.crypto.plain import Plain
+from qfl.crypto.scheme import Accumulator, KeyPair, Scheme
+from qfl.crypto.step import Step
+from qfl.errors import ConfigError, unknown_name
+
+__all__ = [
+    "SCHEMES",
+    "Accumulator",
+    "Arrays",
+    "Ckks",
+    "CkksParameters",
+    "Header",
+    "IntVector",
+    "KeyHolder",
+    "KeyPair",
+    "Layout",
+    "Plain",
+    "Scheme",
+    "Step",
+    "SumRange",
+    "choose_parameters",
+    "expect",
+    "from_grid",
+    "from_limbs",
+    "make_scheme",
+    "pack",
+    "to_grid",
+    "to_limbs",
+    "unpack",
+]
+
+SCHEMES: dict[str, Callable[[int, SumRange], Scheme]] = {
+    "plain": lambda length, sums: Plain(sums),
+    "ckks": Ckks.for_sums,
+}
+
+
+def make_scheme(name: str, length: int, sums: SumRange) -> Scheme:
+    """A scheme by name.
+
+    Args:
+        name: One of :data:`SCHEMES`.
+        length: Values in the longest vector that will be summed.
+        sums: Grid, bound and number of additions.
+
+    Raises:
+        ConfigError: The name is unknown, or no sound parameters exist.
+    """
+    if name not in SCHEMES:
+        raise ConfigError(unknown_name("scheme", name, SCHEMES))
+    return SCHEMES[name](length, sums)

@@ -1,0 +1,1 @@
+"""How a run is executed: simulation, records, checkpoints, baselines, reports."""

@@ -1,0 +1,53 @@
+"""What a result is held against: no encryption, a classical twin, pooled data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from qfl.conf.schema import BaselinesConfig, ExperimentConfig
+from qfl.federation.experiment import Experiment
+from qfl.models import twin_of
+
+
+def plain_config(config: ExperimentConfig) -> ExperimentConfig:
+    """The same federation without encryption."""
+    strategy = replace(config.strategy, scheme="plain", trust="none")
+    return replace(config, strategy=strategy, baselines=BaselinesConfig())
+
+
+def twin_config(config: ExperimentConfig) -> ExperimentConfig | None:
+    """The classical twin in the same federation; None for a model that is classical itself."""
+    twin = twin_of(config.model)
+    return None if twin is None else replace(plain_config(config), model=twin)
+
+
+def pooled(experiment: Experiment) -> dict[str, Any]:
+    """A linear model of scikit-learn's on all training data in one place."""
+    statistics = experiment.pooled_statistics()
+    train = statistics.apply(experiment.dataset.train)
+    test = statistics.apply(experiment.dataset.test)
+    x, x_test = (part.x.reshape(len(part), -1) for part in (train, test))
+    truth = experiment.dataset.test.y
+    if experiment.task == "classification":
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.metrics import log_loss
+
+        model = LogisticRegression(max_iter=1000).fit(x, train.y)
+        labels = np.arange(len(experiment.dataset.classes))
+        loss = (
+            float(log_loss(truth, model.predict_proba(x_test), labels=model.classes_))
+            if set(model.classes_) >= set(labels.tolist())
+            else float("nan")
+        )
+        predicted, name = model.predict(x_test), "logistic regression"
+    else:
+        from sklearn.linear_model import LinearRegression
+
+        model = LinearRegression().fit(x, train.y)
+        scaled = model.predict(x_test)
+        loss = float(np.mean((scaled - test.y) ** 2))
+        predicted, name = statistics.restore_target(scaled), "linear regression"
+    return {"name": name, **experiment.metrics(loss, predicted, truth)}

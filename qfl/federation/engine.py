@@ -1,0 +1,105 @@
+"""One federation from start to end, on either simulation engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
+from flwr.serverapp import Grid, ServerApp
+
+from qfl.clients import make_client_app
+from qfl.clients.protect import ProtectMod
+from qfl.clients.torch_app import CONFIG_KEY, MOMENTS_KEY
+from qfl.conf.checks import to_dict
+from qfl.crypto import Arrays
+from qfl.federation.experiment import Experiment
+from qfl.federation.parts import make_strategy
+from qfl.records import arrays_of, record_of
+from qfl.strategies import Event, ServerState
+
+
+@dataclass
+class Watchers:
+    """Who is told what, while a federation runs."""
+
+    event: Callable[[Event], None]
+    checkpoint: Callable[[ServerState], None] | None = None
+
+
+def run_federation(
+    experiment: Experiment, watchers: Watchers, resume: ServerState | None = None
+) -> Arrays:
+    """Train; returns the final global model.
+
+    Raises:
+        FederationError: A round could not be completed.
+    """
+    config = experiment.config
+    strategy = make_strategy(config)
+    strategy.observer = watchers.event
+    strategy.checkpoint = watchers.checkpoint
+    final: list[Arrays] = []
+    server_app = ServerApp()
+
+    @server_app.main()
+    def _main(grid: Grid, context: Context) -> None:
+        wire = {**to_dict(config), "resume": None}
+        train_config = ConfigRecord({CONFIG_KEY: json.dumps(wire)})
+        initial = record_of(experiment.initial)
+        federated = config.preprocess.fit == "federated"
+        session = strategy.prepare(
+            grid,
+            initial,
+            config.strategy.round_timeout,
+            config=train_config,
+            numbers=experiment.moments_length() if federated else 0,
+        )
+        if federated:
+            summed = session.sum_numbers(
+                "query.moments", "moments", experiment.moments_length(), {"config": train_config}
+            )
+            experiment.use_moments(summed)
+            train_config[MOMENTS_KEY] = summed.tolist()
+        result = strategy.start(
+            grid,
+            initial,
+            num_rounds=config.rounds,
+            timeout=config.strategy.round_timeout,
+            train_config=train_config,
+            evaluate_fn=lambda _, arrays: _held_out(experiment, arrays),
+            resume=resume,
+        )
+        final.append(arrays_of(result.arrays))
+
+    has_key_holder = config.strategy.trust == "key_holder"
+    nodes = config.clients + has_key_holder
+    clients = config.clients
+
+    def role(context: Context) -> str:
+        """The node after the last client holds no data but the key."""
+        return "client" if int(context.node_config["partition-id"]) < clients else "key-holder"
+
+    client_app = make_client_app([ProtectMod(role=role)])
+    simulation = config.simulation
+    if simulation.backend == "ray":
+        from qfl.federation.ray_engine import run_ray
+
+        run_ray(
+            server_app,
+            client_app,
+            nodes,
+            workers=simulation.workers,
+            address=simulation.ray_address,
+        )
+    else:
+        from qfl.federation.local_grid import run_local
+
+        run_local(server_app, client_app, nodes, workers=simulation.workers)
+    return final[0]
+
+
+def _held_out(experiment: Experiment, arrays: ArrayRecord) -> MetricRecord:
+    metrics, _ = experiment.evaluate(arrays_of(arrays), experiment.dataset.test)
+    return MetricRecord(dict(metrics))

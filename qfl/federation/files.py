@@ -1,0 +1,83 @@
+"""Files that are either whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from qfl.errors import StorageError
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write to a temporary file beside ``path``, then rename.
+
+    Raises:
+        StorageError: The disk is full or the folder not writable; ``path`` is as it was before.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another "
+            "folder with hydra.run.dir=…"
+        ) from None
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Indented JSON, atomically."""
+    write_atomic(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, data: dict[str, Any]) -> None:
+    """Append one JSON object as a line.
+
+    Raises:
+        StorageError: The disk is full or the file not writable; a part of a line is taken back.
+    """
+    try:
+        with path.open("ab") as file:
+            before = file.tell()
+            try:
+                file.write(json.dumps(data).encode() + b"\n")
+                file.flush()
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.truncate(path, before)
+                raise
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON objects, one a line; a torn last line, left by a crash, is dropped.
+
+    Raises:
+        StorageError: The file cannot be read, or another line is malformed.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"cannot read {path}: {error}") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise StorageError(f"{path}, line {number}: not JSON") from None
+    return found

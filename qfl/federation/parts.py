@@ -1,0 +1,61 @@
+"""From names in a configuration to the parts of a strategy."""
+
+from __future__ import annotations
+
+from qfl.conf.schema import ExperimentConfig, SelectionConfig, ServerOptimizerConfig
+from qfl.strategies import (
+    Aggregation,
+    ConvergenceMonitor,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedYogi,
+    SecureStrategy,
+    SelectAll,
+    SelectBySize,
+    SelectCount,
+    SelectFraction,
+    Selection,
+    ServerOptimizer,
+)
+
+
+def make_strategy(config: ExperimentConfig) -> SecureStrategy:
+    """The strategy that an experiment asks for."""
+    asked = config.strategy
+    return SecureStrategy(
+        aggregation=Aggregation(
+            scheme=asked.scheme,
+            weighting=asked.weighting,
+            min_clients=asked.min_clients,
+            bound=asked.bound,
+            grid_bits=asked.grid_bits,
+        ),
+        selection=make_selection(asked.selection),
+        optimizer=make_optimizer(asked.server_optimizer),
+        convergence=ConvergenceMonitor(config.stop.patience, config.stop.min_delta),
+        metrics=("train_loss",),
+        seed=config.seed,
+    )
+
+
+def make_selection(asked: SelectionConfig) -> Selection:
+    """Who trains in a round."""
+    made: dict[str, Selection] = {
+        "all": SelectAll(),
+        "fraction": SelectFraction(asked.fraction),
+        "count": SelectCount(asked.count),
+        "by_size": SelectBySize(asked.count),
+    }
+    return made[asked.name]
+
+
+def make_optimizer(asked: ServerOptimizerConfig) -> ServerOptimizer:
+    """What is done with the opened mean."""
+    made: dict[str, ServerOptimizer] = {
+        "fedavg": FedAvg(asked.lr),
+        "fedavgm": FedAvgM(asked.lr, asked.momentum),
+        "fedadam": FedAdam(asked.lr, asked.beta1, asked.beta2, asked.tau),
+        "fedyogi": FedYogi(asked.lr, asked.beta1, asked.beta2, asked.tau),
+    }
+    return made[asked.name]

@@ -1,0 +1,124 @@
+"""The report page of a run, in the order in which a reader asks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from qfl.errors import StorageError
+from qfl.federation.report import markup, sections
+from qfl.federation.report.curves import timing, traffic
+from qfl.federation.report.files import is_number
+from qfl.federation.report.reading import Run, read_run
+from qfl.federation.report.units import number_text
+from qfl.federation.report.wording import headline_entries, moment, status, story
+
+AUDIT_ENDS = 20
+"""Events shown from each end of the audit trail."""
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write ``report.html``, one page that needs nothing but itself, into a run's folder.
+
+    Args:
+        run_dir: The run's folder, with ``config.yaml``, ``metrics.jsonl`` and ``summary.json``,
+            and, as far as the run came, ``evaluation.json`` and ``audit.jsonl``.
+
+    Returns:
+        The page's path. An older page is replaced whole, or stays as it was.
+
+    Raises:
+        StorageError: The folder does not exist or is not a run's, one of its files cannot be
+            read, or the page cannot be written.
+    """
+    run_dir = Path(run_dir)
+    page = render(read_run(run_dir))
+    path = run_dir / "report.html"
+    temporary = run_dir / f".report-{uuid4().hex}.tmp"
+    try:
+        try:
+            temporary.write_bytes(page.encode("utf-8", "replace"))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def render(run: Run) -> str:
+    """The whole page as text."""
+    name = str(run.summary.get("experiment") or run.folder.name)
+    state = status(run)
+    known = state if state in ("finished", "converged", "interrupted", "failed") else "other"
+    notes = [*map(str, run.summary["notes"]), *run.notes]
+    body = [
+        f"<h1>{escape(name)}</h1>",
+        f'<p class="under"><span class="status {known}">{escape(state)}</span> '
+        f"{escape(moment(run))}</p>",
+        markup.headline(headline_entries(run)),
+        *map(markup.paragraph, story(run)),
+        markup.notes_box(notes),
+        sections.learning(run),
+        sections.baselines(run),
+        sections.outcome(run),
+        sections.clients(run),
+        markup.section("Cost of a round", markup.figures([traffic(run), timing(run)])),
+        markup.section(
+            "Configuration",
+            markup.folded("The resolved configuration", markup.preformatted(run.config_text)),
+        ),
+        _audit(run),
+        _versions(run),
+    ]
+    content = "\n".join(part for part in body if part)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(name)}: run report</title>\n<style>{markup.STYLE}</style>\n</head>\n"
+        f"<body>\n<main>\n{content}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _audit(run: Run) -> str:
+    events = run.audit
+    if not events:
+        return ""
+    left_out = max(0, len(events) - 2 * AUDIT_ENDS)
+    shown = [_event(event) for event in events]
+    said = f"{len(events)} events."
+    if left_out:
+        said = f"The first and last {AUDIT_ENDS} of {len(events)} events."
+        gap = ["…", f"{left_out} events left out here", ""]
+        shown = [*shown[:AUDIT_ENDS], gap, *shown[-AUDIT_ENDS:]]
+    return markup.section(
+        "Audit trail",
+        markup.paragraph(f"{said} The whole trail is in audit.jsonl."),
+        markup.folded("Events", markup.table(["time", "event", "details"], shown)),
+    )
+
+
+def _event(event: dict[str, Any]) -> list[str]:
+    time = event["time"]
+    if is_number(time):
+        try:
+            time = f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        except (ValueError, OverflowError, OSError):
+            time = str(time)
+    details = ", ".join(
+        f"{key} {_value(value)}" for key, value in event.items() if key not in ("time", "event")
+    )
+    return [str(time), str(event["event"]), details]
+
+
+def _value(value: Any) -> str:
+    text = number_text(value) if isinstance(value, float) else str(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def _versions(run: Run) -> str:
+    rows = [[str(name), str(version)] for name, version in run.summary["versions"].items()]
+    return markup.section("Versions", markup.table(["package", "version"], rows)) if rows else ""

@@ -1,0 +1,236 @@
+"""A whole experiment on this machine: the run, its baselines, its records, its report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from qfl.conf.checks import check
+from qfl.conf.schema import ExperimentConfig
+from qfl.crypto import Arrays
+from qfl.errors import ConfigError, QflError, StorageError
+from qfl.federation import summary as summaries
+from qfl.federation.baselines import plain_config, pooled, twin_config
+from qfl.federation.display import RoundsDisplay
+from qfl.federation.engine import Watchers, run_federation
+from qfl.federation.experiment import Experiment
+from qfl.federation.files import write_json
+from qfl.federation.run_folder import RunFolder
+from qfl.strategies import Event, RoundFinished, ServerState, SetupFinished
+
+
+def simulate(
+    config: ExperimentConfig,
+    run_dir: str | Path | None = None,
+    *,
+    console: Console | None = None,
+    report: bool = True,
+) -> dict[str, Any]:
+    """Run an experiment.
+
+    Args:
+        config: From :func:`qfl.load_config`. With ``resume`` set, the run in that folder goes on.
+        run_dir: Where records go; unset, ``outputs/<experiment>/<time>``.
+        console: Where progress is shown; unset, standard output.
+        report: Whether to write ``report.html`` at the end.
+
+    Returns:
+        The content of ``summary.json``; its ``path`` is the run folder.
+
+    Raises:
+        QflError: Something was refused or failed; see :mod:`qfl.errors`.
+        KeyboardInterrupt: The run was interrupted; the folder can be resumed.
+    """
+    check(config)
+    console = console or Console()
+    _pin_threads()
+    state: ServerState | None = None
+    if config.resume:
+        folder, state, config = _reopen(config)
+    else:
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        path = Path(run_dir) if run_dir else Path("outputs") / config.name / stamp
+        folder = RunFolder(path)
+    experiment = Experiment.prepare(config)
+    if state is None:
+        RunFolder.create(folder.path, config)
+    else:
+        _check_same_model(experiment, state, folder.path)
+    return _Run(experiment, folder, console, state).execute(report)
+
+
+class _Run:
+    """One execution of an experiment, with the records that it leaves."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        console: Console,
+        state: ServerState | None,
+    ) -> None:
+        self.experiment, self.folder, self.console, self.state = experiment, folder, console, state
+        self.setup: SetupFinished | None = None
+        self.baseline: dict[str, Any] = {}
+        self.started = time.perf_counter()
+
+    def execute(self, report: bool) -> dict[str, Any]:
+        """Train, compare, write; what is there is written even if the run is cut short."""
+        config, folder = self.experiment.config, self.folder
+        folder.audit(
+            "run_resumed" if self.state else "run_started",
+            experiment=config.name,
+            seed=config.seed,
+            from_round=self.state.round if self.state else 0,
+        )
+        try:
+            arrays = self._main()
+            self._baselines()
+        except KeyboardInterrupt:
+            self._close("interrupted", "Ctrl-C")
+            raise
+        except QflError as error:
+            self._close("failed", str(error))
+            raise
+        rounds = folder.rounds()
+        last = max(rounds)
+        folder.save_model(self.experiment, arrays, last)
+        write_json(folder.path / "evaluation.json", summaries.evaluation(self.experiment, arrays))
+        status = "finished" if last >= config.rounds else "converged"
+        summary = self._close(status, None)
+        summaries.print_comparison(summary, self.console)
+        if report:
+            from qfl.federation.report import write_report
+
+            page = write_report(folder.path)
+            self.console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+        return {**summary, "path": str(folder.path)}
+
+    def _main(self) -> Arrays:
+        config, folder = self.experiment.config, self.folder
+        title = f"{config.name}: {config.model.name} on {config.dataset.name}"
+        with RoundsDisplay(self.experiment.task, config.rounds, self.console, title) as display:
+
+            def tell(event: Event) -> None:
+                display.tell(event)
+                if isinstance(event, SetupFinished):
+                    self.setup = event
+                    folder.audit(
+                        "keys_made" if event.key_id else "setup",
+                        scheme=event.scheme,
+                        trust=event.trust,
+                        assumption=event.assumption,
+                        opened_by=event.opened_by,
+                        key_id=event.key_id,
+                    )
+                elif isinstance(event, RoundFinished):
+                    folder.record_round("main", event)
+                    if event.round:
+                        folder.audit("sum_opened", round=event.round, updates=event.clients)
+
+            watchers = Watchers(tell, folder.save_checkpoint)
+            return run_federation(self.experiment, watchers, self.state)
+
+    def _baselines(self) -> None:
+        config = self.experiment.config
+        wanted = {
+            "plain": plain_config(config)
+            if config.baselines.plain and config.strategy.scheme != "plain"
+            else None,
+            "twin": twin_config(config) if config.baselines.twin else None,
+        }
+        for run, other in wanted.items():
+            if other is not None:
+                self.baseline[run] = self._baseline(run, other)
+        if config.baselines.pooled:
+            self.baseline["pooled"] = pooled(self.experiment)
+
+    def _baseline(self, run: str, config: ExperimentConfig) -> dict[str, Any]:
+        experiment = Experiment.prepare(config)
+        title = {"plain": "the same without encryption", "twin": "its classical twin"}[run]
+        console = self.console
+        with RoundsDisplay(
+            experiment.task, config.rounds, console, title, detailed=False
+        ) as display:
+
+            def tell(event: Event) -> None:
+                display.tell(event)
+                if isinstance(event, RoundFinished):
+                    self.folder.record_round(run, event)
+
+            arrays = run_federation(experiment, Watchers(tell))
+        metrics, _ = experiment.evaluate(arrays, experiment.dataset.test)
+        return {"name": config.model.name, "parameters": experiment.parameters, **metrics}
+
+    def _close(self, status: str, reason: str | None) -> dict[str, Any]:
+        self.folder.audit("run_" + status, reason=reason)
+        summary = summaries.summarize(
+            self.experiment,
+            self.folder,
+            self.setup,
+            status=status,
+            reason=reason,
+            baseline=self.baseline,
+            seconds=time.perf_counter() - self.started,
+        )
+        write_json(self.folder.path / "summary.json", summary)
+        return summary
+
+
+def _reopen(config: ExperimentConfig) -> tuple[RunFolder, ServerState, ExperimentConfig]:
+    assert config.resume is not None
+    folder, saved = RunFolder.open(Path(config.resume))
+    state = folder.latest_state()
+    folder.forget_rounds_after(state.round)
+    return folder, state, replace(saved, rounds=max(config.rounds, state.round))
+
+
+def resumed_config(path: Path, overrides: Sequence[str]) -> ExperimentConfig:
+    """The configuration of an earlier run, to go on with.
+
+    Args:
+        path: Its folder.
+        overrides: What the command line changes; only ``rounds`` may change.
+
+    Raises:
+        StorageError: The folder is no run folder.
+        ConfigError: Something else is changed.
+    """
+    _, saved = RunFolder.open(path)
+    rounds = saved.rounds
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "rounds" and value.isdigit() and int(value) > 0:
+            rounds = int(value)
+        elif key != "resume" and not key.startswith("hydra."):
+            raise ConfigError(
+                f"{override} is not allowed with resume: the run goes on with its own "
+                "configuration; only rounds=N may change"
+            )
+    return replace(saved, resume=str(path), rounds=rounds)
+
+
+def _check_same_model(experiment: Experiment, state: ServerState, path: Path) -> None:
+    ours = {name: array.shape for name, array in experiment.initial.items()}
+    theirs = {name: array.shape for name, array in state.arrays.items()}
+    if ours != theirs:
+        differs = sorted(set(ours.items()) ^ set(theirs.items()))[0][0]
+        raise StorageError(
+            f"the checkpoint in {path} belongs to another model: '{differs}' has shape "
+            f"{theirs.get(differs, 'nothing')}, model {experiment.config.model.name} has "
+            f"{ours.get(differs, 'nothing')}"
+        )
+
+
+def _pin_threads() -> None:
+    """One thread per client: results must not depend on how sums are split over threads."""
+    import torch
+
+    torch.set_num_threads(1)
+    logging.getLogger("flwr").setLevel(logging.WARNING)

@@ -1,0 +1,124 @@
+"""From a configuration to a model, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qfl.conf.schema import (
+    MODEL_CONFIGS,
+    LstmConfig,
+    MlpConfig,
+    ModelConfig,
+    QnnConfig,
+    QuantumConfig,
+)
+from qfl.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """What a model has to fit.
+
+    Attributes:
+        features: Features of an example, or channels of a time series.
+        window: Points of a time series; 0 for tables.
+        outputs: Classes, or 1 for a number.
+        batch: Most examples at once, for the memory estimate.
+    """
+
+    features: int
+    window: int
+    outputs: int
+    batch: int = 32
+
+
+Builder = Callable[[ModelConfig, QuantumConfig, DataShape], "nn.Module"]
+
+
+def _qnn(config: ModelConfig, quantum: QuantumConfig, shape: DataShape) -> nn.Module:
+    from qfl.models.qnn import Qnn
+
+    assert isinstance(config, QnnConfig)
+    return Qnn(config, quantum, shape.features, shape.outputs, shape.batch)
+
+
+def _mlp(config: ModelConfig, quantum: QuantumConfig, shape: DataShape) -> nn.Module:
+    from qfl.models.mlp import Mlp
+
+    assert isinstance(config, MlpConfig)
+    return Mlp(config, shape.features, shape.outputs)
+
+
+def _lstm(config: ModelConfig, quantum: QuantumConfig, shape: DataShape) -> nn.Module:
+    from qfl.models.lstm import Lstm
+
+    assert isinstance(config, LstmConfig)
+    return Lstm(config, shape.features, shape.outputs)
+
+
+_BUILDERS: dict[str, Builder] = {"qnn": _qnn, "mlp": _mlp, "lstm": _lstm}
+_SERIES = {"lstm"}
+
+
+def register_model(
+    name: str, schema: type[ModelConfig], build: Builder, *, series: bool = False
+) -> None:
+    """Add a model of your own.
+
+    Args:
+        name: What ``model.name`` says.
+        schema: Dataclass of its settings.
+        build: Makes the module.
+        series: Whether it takes windows (batch, window, channels) rather than rows.
+    """
+    MODEL_CONFIGS[name] = schema
+    _BUILDERS[name] = build
+    if series:
+        _SERIES.add(name)
+
+
+def build_model(config: ModelConfig, quantum: QuantumConfig, shape: DataShape) -> nn.Module:
+    """A model with fresh parameters.
+
+    Raises:
+        ConfigError: The model is unknown, does not take this kind of data, or does not fit into
+            memory.
+    """
+    if config.name not in _BUILDERS:
+        raise ConfigError(unknown_name("model", config.name, _BUILDERS))
+    if bool(shape.window) != (config.name in _SERIES):
+        takes = "windows of a time series" if config.name in _SERIES else "rows of a table"
+        given = "windows of a time series" if shape.window else "rows of a table"
+        raise ConfigError(
+            f"model={config.name} takes {takes}; the data set gives {given}: choose another model "
+            "or data set"
+        )
+    return _BUILDERS[config.name](config, quantum, shape)
+
+
+def initial_model(
+    config: ModelConfig, quantum: QuantumConfig, shape: DataShape, seed: int
+) -> nn.Module:
+    """A model whose parameters follow from the seed."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_model(config, quantum, shape)
+
+
+def twin_of(config: ModelConfig) -> ModelConfig | None:
+    """The classical model of like size that a quantum model is compared with."""
+    if isinstance(config, QnnConfig):
+        return MlpConfig(width=config.n_qubits, hidden=config.n_qubits)
+    return None
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable numbers in a model."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,77 @@
+"""Flower records that carry qfl's own parts: a step, a key, a payload.
+
+Names that both sides of the wire use, in one place. Large bytes travel as an ``Array``, which
+Flower splits in chunks; as a configuration value they would take twice as long.
+"""
+
+from __future__ import annotations
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from qfl.crypto import Arrays
+from qfl.errors import PayloadError
+
+STEP = "qfl"
+KEY = "qfl-key"
+PAYLOAD = "qfl-payload"
+CONFIG = "config"
+ARRAYS = "arrays"
+METRICS = "metrics"
+NUM_EXAMPLES = "num-examples"
+
+
+def bytes_record(data: bytes, kind: str) -> ArrayRecord:
+    """Bytes as an ArrayRecord; ``kind`` names their format."""
+    return ArrayRecord({"data": Array("uint8", (len(data),), f"qfl.{kind}", data)})
+
+
+def record_bytes(content: RecordDict, name: str) -> bytes:
+    """The bytes of :func:`bytes_record`.
+
+    Raises:
+        PayloadError: There are none under this name.
+    """
+    record = content.array_records.get(name)
+    if record is None or "data" not in record:
+        found = ", ".join(content) or "nothing"
+        raise PayloadError(f"the message holds {found}; expected '{name}'")
+    return record["data"].data
+
+
+def arrays_of(record: ArrayRecord) -> Arrays:
+    """Named numpy arrays of a record.
+
+    Raises:
+        PayloadError: An array cannot be read as numbers.
+    """
+    try:
+        return {name: array.numpy() for name, array in record.items()}
+    except (TypeError, ValueError) as error:
+        raise PayloadError(f"the arrays of a message cannot be read: {error}") from None
+
+
+def record_of(arrays: Arrays) -> ArrayRecord:
+    """An ArrayRecord of named numpy arrays."""
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})
+
+
+def content_bytes(message: Message) -> int:
+    """Bytes of a message's content: arrays, and configuration and metrics as text."""
+    if not message.has_content():
+        return 0
+    total = 0
+    for record in message.content.values():
+        if isinstance(record, ArrayRecord):
+            total += sum(len(array.data) for array in record.values())
+        else:
+            total += sum(len(key) + _value_bytes(value) for key, value in record.items())
+    return total
+
+
+def _value_bytes(value: object) -> int:
+    return len(value) if isinstance(value, bytes) else len(str(value))
+
+
+def step_record(step_json: str) -> ConfigRecord:
+    """The record that asks a client for a step."""
+    return ConfigRecord({"step": step_json})

@@ -1,0 +1,45 @@
+"""Server side: how a round is run and what is done with the opened mean."""
+
+from __future__ import annotations
+
+from qfl.strategies.convergence import ConvergenceMonitor
+from qfl.strategies.events import ClientReplied, Event, RoundFinished, SetupFinished
+from qfl.strategies.secure import SecureStrategy
+from qfl.strategies.selection import (
+    SelectAll,
+    SelectBySize,
+    SelectCount,
+    SelectFraction,
+    Selection,
+)
+from qfl.strategies.server_optimizer import (
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedYogi,
+    ServerOptimizer,
+)
+from qfl.strategies.session import Aggregation, Session
+from qfl.strategies.state import ServerState
+
+__all__ = [
+    "Aggregation",
+    "ClientReplied",
+    "ConvergenceMonitor",
+    "Event",
+    "FedAdam",
+    "FedAvg",
+    "FedAvgM",
+    "FedYogi",
+    "RoundFinished",
+    "SecureStrategy",
+    "SelectAll",
+    "SelectBySize",
+    "SelectCount",
+    "SelectFraction",
+    "Selection",
+    "ServerOptimizer",
+    "ServerState",
+    "Session",
+    "SetupFinished",
+]

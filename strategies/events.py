@@ -1,0 +1,59 @@
+"""What a strategy tells those who watch it: progress displays, records, audits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SetupFinished:
+    """The run is ready for its first round."""
+
+    clients: int
+    scheme: str
+    trust: str
+    assumption: str
+    opened_by: str
+    key_id: str
+    examples: int
+    parameters: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClientReplied:
+    """One reply arrived."""
+
+    round: int
+    node: int
+    replied: int
+    asked: int
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class RoundFinished:
+    """A round is complete, or, as round 0, the initial model was evaluated.
+
+    Attributes:
+        bytes_up: What clients sent in the round, in all.
+        bytes_down: What clients were sent in the round, in all.
+        bytes_key_holder: What went to and from the key holder.
+        metrics: Held-out metrics and the clients' weighted means.
+        max_abs_error: Largest possible distance of a coordinate of the opened mean from the mean
+            of unrounded updates.
+    """
+
+    round: int
+    rounds: int
+    clients: int
+    failures: int
+    bytes_up: int
+    bytes_down: int
+    bytes_key_holder: int
+    seconds: float
+    max_abs_error: float = 0.0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+Event = SetupFinished | ClientReplied | RoundFinished
