@@ -30,6 +30,22 @@ def part(kind: type[T]) -> T:
     return made
 
 
+# Grows when users register data sets of their own.
+DATASET_NAMES = [
+    "digits",
+    "breast_cancer",
+    "wine",
+    "iris",
+    "diabetes",
+    "bessel_j2",
+    "damped_oscillator",
+    "narma10",
+    "csv",
+    "parquet",
+    "npz",
+]
+
+
 @dataclass
 class DatasetConfig:
     """Where the examples come from (group ``dataset``)."""
@@ -37,19 +53,7 @@ class DatasetConfig:
     name: str = setting(
         "digits",
         "built-in data set, or the format of your own file",
-        choices=(
-            "digits",
-            "breast_cancer",
-            "wine",
-            "iris",
-            "diabetes",
-            "bessel_j2",
-            "damped_oscillator",
-            "narma10",
-            "csv",
-            "parquet",
-            "npz",
-        ),
+        choices=DATASET_NAMES,
     )
     task: str = setting(
         "classification",

@@ -41,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [argument for argument in given if argument != "--debug"]
     try:
         return _dispatch(given)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     except KeyboardInterrupt:
         print("qfl: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

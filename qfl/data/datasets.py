@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qfl.conf.schema import DatasetConfig
+from qfl.conf.schema import DATASET_NAMES, DatasetConfig
 from qfl.data.examples import Dataset
 from qfl.data.files import load_files
 from qfl.data.timeseries import TIME_SERIES, load_time_series
@@ -32,7 +32,7 @@ def load_dataset(config: DatasetConfig, seed: int) -> Dataset:
         DataError: The data cannot be read or split.
 
     Example:
-        >>> from qfl.conf.schema import DatasetConfig
+        >>> from qfl.conf.schema import DATASET_NAMES, DatasetConfig
         >>> digits = load_dataset(DatasetConfig(name="digits"), seed=0)
         >>> digits.train.x.shape, digits.test.x.shape, digits.public_range
         ((1438, 64), (359, 64), (0.0, 16.0))
@@ -48,10 +48,7 @@ def register_dataset(name: str, loader: Loader) -> None:
     The loader takes the configuration and the seed, holds out the test set itself (see
     :func:`qfl.data.split.hold_out`) and must return the same data for the same seed.
 
-    Experiment files are checked against the fixed ``choices`` of ``dataset.name`` in
-    :mod:`qfl.conf.schema`, which this function does not change: a registered name works
-    through the Python interface, and needs its entry there to be accepted from an experiment
-    file or over the wire.
+    From then on ``dataset.name`` accepts it, in the process that registered it.
 
     Raises:
         ConfigError: The name is taken.
@@ -59,3 +56,5 @@ def register_dataset(name: str, loader: Loader) -> None:
     if name in _LOADERS:
         raise ConfigError(f"data set '{name}' is already registered: choose another name")
     _LOADERS[name] = loader
+    if name not in DATASET_NAMES:
+        DATASET_NAMES.append(name)

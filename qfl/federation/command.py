@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
+from qfl.errors import QflError
 from qfl.federation.compose import CONFIG_NAME, VERSION_BASE, register_schemas, translate
+
+_OPTIONS_WITH_VALUE = {
+    *("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--config-dir", "-cd", "--experimental-rerun"),
+}
+_BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 
 def run_simulate(arguments: list[str]) -> None:
@@ -20,21 +29,86 @@ def run_simulate(arguments: list[str]) -> None:
     import hydra
 
     register_schemas()
-    resume = next((a.partition("=")[2] for a in arguments if a.startswith("resume=")), None)
-    if resume:
-        # The run goes on in its own folder; Hydra must not start another.
-        arguments = [*arguments, f"hydra.run.dir='{resume}'", "hydra.output_subdir=null"]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's own printer
+    failures: list[QflError] = []
+
+    def job(composed: Any) -> None:
+        try:
+            _job(composed)
+        except QflError as error:
+            _discard_if_unused()
+            if not _kept_for_later(error):
+                raise
+            failures.append(error)
+
     before = sys.argv
-    sys.argv = ["qfl simulate", *arguments]
+    sys.argv = ["qfl simulate", *_options_first(_in_its_own_folder(arguments))]
+    command = hydra.main(
+        config_path="pkg://qfl.conf", config_name=CONFIG_NAME, version_base=VERSION_BASE
+    )(job)
     try:
-        hydra.main(
-            config_path="pkg://qfl.conf", config_name=CONFIG_NAME, version_base=VERSION_BASE
-        )(_job)()
+        command()
     except Exception as error:
         raise translate(error) from error
     finally:
         sys.argv = before
+    if failures:
+        raise failures[0]  # the others were told as they came
+
+
+def _options_first(arguments: list[str]) -> list[str]:
+    """Options before overrides: Hydra's parser does not take them mixed."""
+    options, overrides = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        options.append(argument)
+        if argument in _OPTIONS_WITH_VALUE:
+            options.extend([value] if (value := next(rest, None)) is not None else [])
+    return [*options, *overrides]
+
+
+def _in_its_own_folder(arguments: list[str]) -> list[str]:
+    """A resumed run goes on in its own folder; Hydra must not start another."""
+    resume = next((a.partition("=")[2] for a in arguments if a.startswith("resume=")), None)
+    if not resume:
+        return arguments
+    from qfl.federation.run_folder import RunFolder
+
+    RunFolder.open(Path(resume))
+    return [*arguments, f"hydra.run.dir='{resume}'", "hydra.output_subdir=null"]
+
+
+def _kept_for_later(error: QflError) -> bool:
+    """Whether this process reports the failure once Hydra is done.
+
+    Hydra would print a line of its own, and end a sweep at its first failure; in a sweep the other
+    jobs go on. Other launchers run jobs in processes of their own, where Hydra has to carry it.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    config = HydraConfig.get()
+    if config.launcher._target_ != _BASIC_LAUNCHER:
+        return False
+    if config.mode == RunMode.MULTIRUN:
+        print(f"qfl: job {config.job.num} failed: {error}", file=sys.stderr)
+    return True
+
+
+def _discard_if_unused() -> None:
+    """Remove the folder that Hydra made for a run that was refused before it began."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    config = HydraConfig.get()
+    folder = Path(config.runtime.output_dir)
+    if config.mode == RunMode.RUN and not (folder / "config.yaml").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()  # only goes when empty
 
 
 def _job(composed: Any) -> None:

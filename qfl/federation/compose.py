@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qfl.conf import schema
-from qfl.conf.checks import check, from_dict
+from qfl.conf.checks import from_dict
 from qfl.conf.schema import MODEL_CONFIGS, ExperimentConfig
 from qfl.errors import ConfigError, QflError, unknown_name
 
@@ -24,17 +24,16 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     whole = OmegaConf.structured(ExperimentConfig)
     whole.model = "???"  # comes from the group, whose schemas differ
-    store.store(name="schema", node=whole)
-    for group, node in {
+    store.store(group="schema", name="experiment", package="_global_", node=whole)
+    for name, node in {
         "dataset": schema.DatasetConfig,
         "partition": schema.PartitionConfig,
         "quantum": schema.QuantumConfig,
         "client": schema.ClientConfig,
         "strategy": schema.StrategyConfig,
+        **MODEL_CONFIGS,
     }.items():
-        store.store(group=group, name="base", node=node)
-    for name, node in MODEL_CONFIGS.items():
-        store.store(group="model", name=f"base_{name}", node=node)
+        store.store(group="schema", name=name, node=node)
 
 
 def typed(composed: Any) -> ExperimentConfig:
@@ -45,11 +44,10 @@ def typed(composed: Any) -> ExperimentConfig:
     """
     from omegaconf import OmegaConf
 
-    plain = OmegaConf.to_container(composed, resolve=True)
+    ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+    plain = OmegaConf.to_container(ours, resolve=True)
     assert isinstance(plain, dict)
-    config = from_dict({str(key): value for key, value in plain.items() if key != "hydra"})
-    check(config)
-    return config
+    return from_dict({str(key): value for key, value in plain.items()})
 
 
 def load_config(

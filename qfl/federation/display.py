@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +12,8 @@ from rich.text import Text
 from qfl.strategies import ClientReplied, Event, RoundFinished, SetupFinished
 
 _SHOWN = {"classification": "accuracy", "regression": "rmse"}
+_WIDTHS = (7, 8, 8, 9, 10, 10, 8)
+_PROBLEMS_SHOWN = 3
 
 
 def human_bytes(count: float) -> str:
@@ -35,7 +36,7 @@ class RoundsDisplay:
         task: Decides which metric is shown.
         rounds: Rounds in all.
         console: Where to write.
-        title: Above the table.
+        title: What is running.
         detailed: Whether to show every round; otherwise one line that moves.
     """
 
@@ -43,24 +44,22 @@ class RoundsDisplay:
         self, task: str, rounds: int, console: Console, title: str, *, detailed: bool = True
     ) -> None:
         self._metric = _SHOWN[task]
-        self._rounds, self._console, self._detailed = rounds, console, detailed
-        self._table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for name in ("round", "clients", "loss", self._metric, "up", "down", "seconds"):
-            self._table.add_column(name, justify="right")
+        self._names = ("round", "clients", "loss", self._metric, "up", "down", "seconds")
+        self._rounds, self._console, self._title = rounds, console, title
+        self._detailed = detailed
+        self._table = Table(box=None, pad_edge=False)
+        for name, width in zip(self._names, _WIDTHS, strict=True):
+            self._table.add_column(name, justify="right", min_width=width)
         self._status = Text(f"{title}: starting", style="dim")
-        self._title = title
         self._live: Live | None = None
+        self._problems = 0
 
     def __enter__(self) -> RoundsDisplay:
+        if self._detailed:
+            self._print(Text(self._title, style="bold"))
         if self._console.is_terminal:
             self._live = Live(self._render(), console=self._console, refresh_per_second=8)
             self._live.__enter__()
-        elif self._detailed:
-            self._console.print(self._title)
-            self._console.print(
-                f"{'round':>7} {'clients':>8} {'loss':>8} {self._metric:>9} "
-                f"{'up':>10} {'down':>10} {'seconds':>8}"
-            )
         return self
 
     def __exit__(
@@ -76,14 +75,8 @@ class RoundsDisplay:
 
     def tell(self, event: Event) -> None:
         """Show an event."""
-        if isinstance(event, SetupFinished) and self._detailed:
-            self._print(
-                f"{event.clients} clients, {event.examples or 'uncounted'} examples, "
-                f"{event.parameters} parameters. Scheme {event.scheme}, sums opened by "
-                f"{event.opened_by}.\nAssumption: {event.assumption}."
-            )
-            for note in event.notes:
-                self._print(f"Note: {note}.")
+        if isinstance(event, SetupFinished):
+            self._tell_setup(event)
         elif isinstance(event, ClientReplied):
             self._status = Text(
                 f"{self._title}: round {event.round}/{self._rounds}, "
@@ -91,15 +84,39 @@ class RoundsDisplay:
                 style="dim",
             )
             if event.error:
-                self._print(
-                    f"[yellow]node {event.node} left out of round {event.round}:[/] ", event.error
-                )
-        elif isinstance(event, RoundFinished):
-            self._finish_round(event)
+                self._tell_problem(event)
+        else:
+            self._tell_round(event)
         if self._live:
             self._live.update(self._render())
 
-    def _finish_round(self, event: RoundFinished) -> None:
+    def _tell_setup(self, event: SetupFinished) -> None:
+        if not self._detailed:
+            return
+        examples = event.examples or "an unknown number of"
+        self._print(
+            Text(
+                f"{event.clients} clients, {examples} examples, {event.parameters} parameters; "
+                f"scheme {event.scheme}, sums opened by {event.opened_by}"
+            )
+        )
+        self._print(Text(f"Assumption: {event.assumption}."))
+        for note in event.notes:
+            self._print(Text(f"Note: {note}."))
+        if not self._live:
+            self._print_row(self._names)
+
+    def _tell_problem(self, event: ClientReplied) -> None:
+        self._problems += 1
+        if self._problems <= _PROBLEMS_SHOWN:
+            where = f"node {event.node} left out of round {event.round}: "
+            self._print(Text(where, style="yellow").append(event.error or "", style="default"))
+
+    def _tell_round(self, event: RoundFinished) -> None:
+        if self._problems > _PROBLEMS_SHOWN:
+            more = self._problems - _PROBLEMS_SHOWN
+            self._print(Text(f"{more} more clients left out of round {event.round}"))
+        self._problems = 0
         row = (
             f"{event.round}/{event.rounds}",
             str(event.clients),
@@ -110,21 +127,20 @@ class RoundsDisplay:
             f"{event.seconds:.2f}",
         )
         self._table.add_row(*row)
-        if not self._live and self._detailed:
-            widths = (7, 8, 8, 9, 10, 10, 8)
-            line = " ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
-            self._console.print(line, markup=False, highlight=False)
+        if self._detailed and not self._live:
+            self._print_row(row)
 
-    def _render(self) -> Any:
+    def _render(self) -> RenderableType:
         if not self._detailed:
             return self._status
-        from rich.console import Group
-
         return Group(self._table, self._status) if self._status.plain else self._table
 
-    def _print(self, text: str, plain: str = "") -> None:
-        message = Text.from_markup(text) if plain else Text(text)
-        self._console.print(message.append(plain), highlight=False)
+    def _print_row(self, row: tuple[str, ...]) -> None:
+        cells = zip(row, _WIDTHS, strict=True)
+        self._print(Text(" ".join(f"{cell:>{width}}" for cell, width in cells)))
+
+    def _print(self, text: Text) -> None:
+        self._console.print(text, highlight=False, soft_wrap=not self._console.is_terminal)
 
 
 def _number(value: float | None) -> str:

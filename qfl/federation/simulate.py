@@ -50,6 +50,7 @@ def simulate(
     check(config)
     console = console or Console()
     _pin_threads()
+    _quiet_logs()
     state: ServerState | None = None
     if config.resume:
         folder, state, config = _reopen(config)
@@ -233,4 +234,9 @@ def _pin_threads() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def _quiet_logs() -> None:
+    """The display says what a client's failure was; logs need not repeat it."""
     logging.getLogger("flwr").setLevel(logging.WARNING)
+    logging.getLogger("qfl.federation.local_grid").setLevel(logging.ERROR)

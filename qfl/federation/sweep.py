@@ -45,6 +45,7 @@ def print_sweep(rows: list[dict[str, Any]], console: Any, folder: Path) -> None:
 
     from qfl.federation.display import human_bytes
 
+    common = set.intersection(*(set(row["overrides"]) for row in rows)) if len(rows) > 1 else set()
     metric = "accuracy" if rows[0]["summary"]["task"] == "classification" else "rmse"
     table = Table(title=f"{len(rows)} jobs in {folder}", title_justify="left", box=None)
     for name in ("job", "overrides"):
@@ -56,7 +57,7 @@ def print_sweep(rows: list[dict[str, Any]], console: Any, folder: Path) -> None:
         metrics = summary["metrics"]
         table.add_row(
             row["job"],
-            " ".join(row["overrides"]),
+            " ".join(entry for entry in row["overrides"] if entry not in common),
             summary["status"],
             _number(metrics.get("loss")),
             _number(metrics.get(metric)),

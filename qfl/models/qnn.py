@@ -45,7 +45,8 @@ class Qnn(nn.Module):
     ) -> None:
         super().__init__()
         gates = config.n_layers * config.n_qubits * 3
-        check_memory(config.n_qubits, batch, gates, quantum.diff_method)
+        at_once = batch if quantum.device == "default.qubit" else 1
+        check_memory(config.n_qubits, at_once, gates, quantum.diff_method)
         circuit = build_circuit(
             n_qubits=config.n_qubits,
             n_layers=config.n_layers,

@@ -50,6 +50,6 @@ def check_memory(n_qubits: int, batch: int, gates: int, diff_method: str) -> Non
     if needed > there:
         raise ConfigError(
             f"model.n_qubits={n_qubits} with client.batch_size={batch} needs about "
-            f"{needed / 2**30:.1f} GiB of memory; {there / 2**30:.1f} GiB are free: use fewer "
+            f"{needed / 2**30:,.1f} GiB of memory; {there / 2**30:.1f} GiB are free: use fewer "
             "qubits, a smaller batch, or quantum=lightning, which keeps fewer states"
         )
