@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-slow lint format clean
+.PHONY: help demo doctor test test-slow lint format configuration-reference clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
 
 demo: $(VENV)/.qfl ## set up, then train a hybrid quantum model across ten clients, encrypted
 	@$(BIN)/qfl simulate experiment=demo
@@ -32,6 +32,9 @@ lint: $(VENV)/.dev ## ruff, mypy and the direction of imports
 format: $(VENV)/.dev ## put the code into ruff's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+configuration-reference: $(VENV)/.qfl ## write docs/configuration.md from the schemas
+	@$(BIN)/python -m qfl.conf.reference > docs/configuration.md
 
 clean: ## remove the environment and caches; runs in outputs/ stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -101,18 +101,21 @@ class ProtectMod:
         role = role or str(context.node_config.get("role", "client"))
         if role not in ROLES:
             raise PayloadError(f"role '{role}' is unknown; known: {', '.join(ROLES)}")
-        content = RecordDict(
-            {
-                "roles": MetricRecord(
-                    {"client": int(role != "key-holder"), "key-holder": int(role != "client")}
-                )
-            }
+        roles = MetricRecord(
+            {"client": int(role != "key-holder"), "key-holder": int(role != "client")}
         )
-        return Message(content, reply_to=message)
+        if "partition-id" in context.node_config:
+            roles["index"] = int(context.node_config["partition-id"])
+        return Message(RecordDict({"roles": roles}), reply_to=message)
 
 
 def _generate(step: Step, message: Message, context: Context) -> Message:
     """Make the keys of a run once; asked again, answer with the same public key."""
+    if step.min_clients < 2:
+        raise OpeningRefusedError(
+            f"asked to make keys for sums of at least {step.min_clients} updates; a sum of one "
+            "update is that update: must be >= 2"
+        )
     held = context.state.config_records.get(_HELD)
     if held is None or Step.from_json(str(held["step"])).run != step.run:
         scheme = make_scheme(step.scheme, step.longest, step.sums)

@@ -89,7 +89,13 @@ def _numbers(message: Message, name: str, values: np.ndarray) -> Message:
 
 
 def _index(context: Context) -> int:
-    return int(context.node_config["partition-id"])
+    found = context.node_config.get("partition-id")
+    if not isinstance(found, int) or found < 0:
+        raise PayloadError(
+            f"this node's configuration has partition-id={found!r}; it must be a whole number >= 0 "
+            "that says which client's data it holds"
+        )
+    return found
 
 
 def _config_value(message: Message, key: str, default: Any) -> Any:
@@ -154,10 +160,10 @@ def _model(config: ExperimentConfig, message: Message) -> torch.nn.Module:
     """The global model, in fresh parameters of this client's own."""
     dataset, _ = local_data.load_parts(config)
     model = build_model(config.model, config.quantum, local_data.data_shape(config, dataset))
-    arrays = arrays_of(message.content.array_records[ARRAYS])
+    arrays = arrays_of(message.content.array_records.get(ARRAYS, ArrayRecord()))
     try:
         model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise PayloadError(
             f"the server's arrays do not fit model {config.model.name}: {reason}"

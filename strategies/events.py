@@ -36,6 +36,7 @@ class RoundFinished:
     """A round is complete, or, as round 0, the initial model was evaluated.
 
     Attributes:
+        failures: Clients that were asked and whose reply is in no sum: refused, failed or late.
         bytes_up: What clients sent in the round, in all.
         bytes_down: What clients were sent in the round, in all.
         bytes_key_holder: What went to and from the key holder.

@@ -10,14 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from logging import INFO
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from qfl.crypto import Arrays, Layout, Step, from_grid, from_limbs
+from qfl.crypto import Arrays, IntVector, Layout, Step, SumRange, from_grid, from_limbs, make_scheme
 from qfl.errors import FederationError, StorageError
 from qfl.records import ARRAYS, CONFIG, arrays_of, record_of
 from qfl.strategies.convergence import ConvergenceMonitor
@@ -78,8 +80,10 @@ class SecureStrategy(Strategy):
 
     @property
     def trust(self) -> str:
-        """Who can open a sum."""
-        return "none" if self.aggregation.scheme == "plain" else "key_holder"
+        """Who can open a sum; ``none`` where the scheme has no keys and the server reads all."""
+        made = self.aggregation
+        sums = SumRange(made.grid_bits, made.bound, made.min_clients)
+        return "key_holder" if make_scheme(made.scheme, 1, sums).has_keys else "none"
 
     @property
     def session(self) -> Session:
@@ -123,9 +127,9 @@ class SecureStrategy(Strategy):
             if session.examples < 1:
                 raise FederationError("the clients hold no examples at all")
         self._session = session
-        notes = []
+        notes = [f"left out: {problem}" for problem in session.problems]
         if isinstance(self.selection, SelectBySize):
-            self._sizes = self._ask_sizes(session, asked)
+            self._sizes = session.ask_sizes(asked)
             notes.append("selection by size: the server knows every client's number of examples")
         holder = session.key_holder
         if holder is not None and holder in session.clients:
@@ -175,23 +179,28 @@ class SecureStrategy(Strategy):
 
         Raises:
             FederationError: Too few usable replies in a step, or the key holder refused.
-            StorageError: ``resume`` holds another model.
+            StorageError: ``resume`` holds another model, or belongs to another optimizer.
         """
         initial = arrays_of(initial_arrays)
-        if self._session is None:
-            self.prepare(grid, initial_arrays, timeout, config=train_config)
-        self._state = resume or ServerState(
-            0, initial, self.optimizer.init(Layout.of(initial).length)
-        )
+        fresh = ServerState(0, initial, self.optimizer.init(Layout.of(initial).length))
+        self._state = resume or fresh
         if Layout.of(self._state.arrays) != Layout.of(initial):
             raise StorageError("the state to resume from belongs to another model")
+        if set(self._state.optimizer) != set(fresh.optimizer):
+            raise StorageError("the state to resume from belongs to another server optimizer")
+        if self._session is None:
+            self.prepare(grid, initial_arrays, timeout, config=train_config)
         result = Result(arrays=record_of(self._state.arrays))
-        if resume is None:
-            self._evaluate_initial(result, initial_arrays, num_rounds, evaluate_fn)
-        while self._state.round < num_rounds:
-            if self.convergence.stops_after(self._state.losses):
-                break
-            self._round(result, grid, num_rounds, train_config, evaluate_config, evaluate_fn)
+        try:
+            if resume is None:
+                self._evaluate_initial(result, initial_arrays, num_rounds, evaluate_fn)
+            while self._state.round < num_rounds:
+                if self.convergence.stops_after(self._state.losses):
+                    break
+                self._round(result, grid, num_rounds, train_config, evaluate_config, evaluate_fn)
+        finally:
+            # A key holder opens a round once, so another start is another run with keys of its own.
+            self._session = None
         return result
 
     def _evaluate_initial(
@@ -205,20 +214,8 @@ class SecureStrategy(Strategy):
         held_out = evaluate_fn(0, arrays) if evaluate_fn else None
         if held_out is not None:
             result.evaluate_metrics_serverapp[0] = held_out
-        session = self.session
-        self._emit(
-            RoundFinished(
-                round=0,
-                rounds=rounds,
-                clients=0,
-                failures=0,
-                bytes_up=session.bytes_up,
-                bytes_down=session.bytes_down,
-                bytes_key_holder=session.bytes_key_holder,
-                seconds=time.perf_counter() - started,
-                metrics=_floats(held_out),
-            )
-        )
+        self._failures, self._max_abs_error = 0, 0.0
+        self._finished(0, rounds, 0, started, _floats(held_out))
 
     def _round(
         self,
@@ -252,13 +249,21 @@ class SecureStrategy(Strategy):
         losses = [*self._state.losses, metrics["loss"]] if "loss" in metrics else []
         result.arrays = arrays
         self._state = ServerState(number, arrays_of(arrays), self._state.optimizer, losses)
+        # Records first: a resumed run drops those of rounds after its checkpoint, so a crash in
+        # between loses nothing.
+        self._finished(number, rounds, contributed, started, metrics)
         if self.checkpoint:
             self.checkpoint(self._state)
+
+    def _finished(
+        self, number: int, rounds: int, clients: int, started: float, metrics: dict[str, float]
+    ) -> None:
+        session = self.session
         self._emit(
             RoundFinished(
                 round=number,
                 rounds=rounds,
-                clients=contributed,
+                clients=clients,
                 failures=self._failures,
                 bytes_up=session.bytes_up,
                 bytes_down=session.bytes_down,
@@ -273,11 +278,13 @@ class SecureStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Messages to the clients that train in this round."""
-        if self._session is None:
+        if self._session is None or self._session.grid is not grid:
             self.prepare(grid, arrays, config=config)
-        if self._state is None:
-            model = arrays_of(arrays)
-            self._state = ServerState(0, model, self.optimizer.init(Layout.of(model).length))
+            self._state = None if server_round == 1 else self._state
+        model, last = arrays_of(arrays), self._state
+        if last is None:
+            last = ServerState(0, model, self.optimizer.init(Layout.of(model).length))
+        self._state = ServerState(server_round - 1, model, last.optimizer, last.losses)
         session = self.session
         connected = set(grid.get_node_ids())
         nodes = [node for node in session.clients if node in connected]
@@ -301,14 +308,10 @@ class SecureStrategy(Strategy):
         layout, sums = Layout.of(model), session.sums
         length = layout.length + 1 + len(self.metrics) * sums.limbs
         opened = session.sum(replies, self._step, length, self._on_reply(server_round))
-        self._failures += opened.failures
+        self._failures += self._asked - opened.contributions
         steps = opened.values
-        total = float(from_grid(steps[layout.length : layout.length + 1], sums)[0])
-        if total <= 0:
-            raise FederationError(
-                f"round {server_round}: the weights of {opened.contributions} updates add up to "
-                "0; do the clients hold any examples?"
-            )
+        weight = steps[layout.length : layout.length + 1]
+        total = _total_weight(weight, self._step, opened.contributions)
         mean = from_grid(steps[: layout.length], sums) / total
         self._max_abs_error = _rounding_error(opened.contributions, sums.step, total, mean)
         flat = layout.flatten(model)
@@ -345,36 +348,15 @@ class SecureStrategy(Strategy):
         session, sums = self.session, self.session.sums
         length = 1 + len(self.evaluate_metrics) * sums.limbs
         opened = session.sum(replies, self._step, length)
-        self._failures += opened.failures
-        total = float(from_grid(opened.values[:1], sums)[0])
+        self._failures += self._asked - opened.contributions
+        total = _total_weight(opened.values[:1], self._step, opened.contributions)
         means = from_limbs(opened.values[1:], sums) / total
         return MetricRecord(dict(zip(self.evaluate_metrics, means.tolist(), strict=True)))
 
     def summary(self) -> None:
         """Say what is in force through Flower's log."""
-        from logging import INFO
-
-        from flwr.common import log
-
         log(INFO, "\tScheme: %s, trust: %s", self.aggregation.scheme, self.trust)
         log(INFO, "\tAssumption: %s", ASSUMPTIONS[self.trust])
-
-    def _ask_sizes(self, session: Session, asked: dict[str, Any]) -> dict[int, int]:
-        messages = [
-            Message(RecordDict(asked), node, "query.count", ttl=session.timeout)
-            for node in session.clients
-        ]
-        sizes = {}
-        for reply in session.collect(messages):
-            if not reply.has_error():
-                (record,) = reply.content.array_records.values()
-                sizes[reply.metadata.src_node_id] = int(arrays_of(record)["count"][0])
-        if missing := set(session.clients) - set(sizes):
-            raise FederationError(
-                f"selection by size: clients {sorted(missing)} did not say how many examples they "
-                "hold"
-            )
-        return sizes
 
     def _on_reply(self, round: int) -> Callable[[Message, str | None], None]:
         replied = 0
@@ -382,7 +364,7 @@ class SecureStrategy(Strategy):
         def tell(reply: Message, problem: str | None) -> None:
             nonlocal replied
             replied += 1
-            node = reply.metadata.src_node_id
+            node = self.session.node_of(reply)
             self._emit(ClientReplied(round, node, replied, self._asked, problem))
 
         return tell
@@ -402,7 +384,17 @@ def _floats(record: MetricRecord | None) -> dict[str, float]:
     return {k: float(v) for k, v in record.items() if isinstance(v, int | float)}
 
 
+def _total_weight(steps: IntVector, step: Step, contributions: int) -> float:
+    total = float(from_grid(steps, step.sums)[0])
+    if total <= 0:
+        raise FederationError(
+            f"round {step.round}, {step.label}: the weights of {contributions} replies add up to "
+            "0; do the clients hold any examples?"
+        )
+    return total
+
+
 def _rounding_error(count: int, step: float, total: float, mean: np.ndarray) -> float:
     """Each update and each weight is off by at most half a step."""
-    largest = float(np.abs(mean).max()) if mean.size else 0.0
-    return count * step / 2 * (1 + largest) / total
+    largest, off = float(np.abs(mean).max(initial=0.0)), count * step / 2
+    return off * (1 + largest) / (total - off) if total > off else np.inf

@@ -21,7 +21,14 @@ class Selection(Protocol):
     def choose(
         self, nodes: Sequence[int], round: int, seed: int, sizes: Mapping[int, int]
     ) -> list[int]:
-        """Sorted node ids that train in this round."""
+        """Node ids that train in this round.
+
+        Args:
+            nodes: Clients in an order that is the same in every run.
+            round: Number of the round.
+            seed: Seed of the experiment.
+            sizes: Examples of each node; only :class:`SelectBySize` looks at them.
+        """
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class SelectAll:
         self, nodes: Sequence[int], round: int, seed: int, sizes: Mapping[int, int]
     ) -> list[int]:
         """All nodes."""
-        return sorted(nodes)
+        return list(nodes)
 
 
 @dataclass(frozen=True)
@@ -89,15 +96,14 @@ class SelectBySize:
 def _draw(
     nodes: Sequence[int], count: int, round: int, seed: int, sizes: Mapping[int, int] | None
 ) -> list[int]:
-    ordered = sorted(nodes)
-    if count > len(ordered):
+    if count > len(nodes):
         raise FederationError(
-            f"round {round} needs {count} clients, {len(ordered)} are connected: lower "
+            f"round {round} needs {count} clients, {len(nodes)} are connected: lower "
             "strategy.selection.count or connect more"
         )
     chances = None
     if sizes is not None:
-        weights = np.array([sizes[node] for node in ordered], dtype=np.float64)
+        weights = np.array([sizes[node] for node in nodes], dtype=np.float64)
         if np.count_nonzero(weights) < count:
             raise FederationError(
                 f"round {round} needs {count} clients with data, "
@@ -106,6 +112,6 @@ def _draw(
         chances = weights / weights.sum()
     # Positions, not ids, are drawn: node ids differ between engines, their order does not.
     drawn = np.random.default_rng((seed, round)).choice(
-        len(ordered), size=count, replace=False, p=chances
+        len(nodes), size=count, replace=False, p=chances
     )
-    return sorted(ordered[position] for position in drawn)
+    return [nodes[position] for position in sorted(drawn)]

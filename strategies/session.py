@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from qfl.crypto import (
+    SCHEMES,
     Header,
     IntVector,
     Scheme,
@@ -26,11 +27,12 @@ from qfl.crypto import (
     pack,
     unpack,
 )
-from qfl.errors import ConfigError, CryptoError, FederationError, unknown_name
+from qfl.errors import ConfigError, CryptoError, FederationError, PayloadError, unknown_name
 from qfl.records import (
     KEY,
     PAYLOAD,
     STEP,
+    arrays_of,
     bytes_record,
     content_bytes,
     record_bytes,
@@ -54,6 +56,9 @@ class Aggregation:
         grid_bits: Updates are rounded to multiples of 2**-grid_bits.
         key_holder: Node that makes the keys and opens sums. Unset, it is the node whose role says
             so, else the client with the lowest id, which then trains as well.
+
+    Raises:
+        ConfigError: A name is unknown or a value out of range.
     """
 
     scheme: str = "ckks"
@@ -64,8 +69,21 @@ class Aggregation:
     key_holder: int | None = None
 
     def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise ConfigError(unknown_name("scheme", self.scheme, SCHEMES))
         if self.weighting not in WEIGHTINGS:
             raise ConfigError(unknown_name("weighting", self.weighting, WEIGHTINGS))
+        fewest = 1 if self.scheme == "plain" else 2
+        if self.min_clients < fewest:
+            raise ConfigError(
+                f"min_clients={self.min_clients} is not allowed with scheme {self.scheme}: must be "
+                f">= {fewest}" + (", a sum of one update is that update" if fewest == 2 else "")
+            )
+        if not (0 < self.bound <= 64 and 8 <= self.grid_bits <= 22):
+            raise ConfigError(
+                f"bound={self.bound:g} with grid_bits={self.grid_bits} is not allowed: bound must "
+                "be > 0 and <= 64, grid_bits >= 8 and <= 22"
+            )
 
 
 @dataclass(frozen=True)
@@ -74,7 +92,6 @@ class OpenedSum:
 
     values: IntVector
     contributions: int
-    failures: int
 
 
 class Session:
@@ -84,6 +101,7 @@ class Session:
         self.grid, self.aggregation, self.timeout = grid, aggregation, timeout
         self.run = uuid.uuid4().hex
         self.clients: list[int] = []
+        self.problems: list[str] = []
         self.key_holder: int | None = None
         self.key_id = ""
         self.examples = 0
@@ -91,6 +109,7 @@ class Session:
         self.bytes_up = self.bytes_down = self.bytes_key_holder = 0
         self._public = b""
         self._informed: set[int] = set()
+        self._sent_to: dict[str, int] = {}
 
     @property
     def sums(self) -> SumRange:
@@ -107,16 +126,21 @@ class Session:
         needed = self.aggregation.min_clients
         nodes = self._wait_for_nodes(needed)
         roles: dict[int, dict[str, float]] = {}
-        problems: list[str] = []
+        problems = self.problems = []
         for reply in self.collect(self.messages(nodes, self.step("hello"), "train", {})):
-            node = reply.metadata.src_node_id
+            node = self.node_of(reply)
             if reply.has_error():
                 problems.append(f"node {node}: {reason(reply)}")
             elif "roles" in reply.content.metric_records:
                 roles[node] = dict(reply.content.metric_records["roles"])  # type: ignore[arg-type]
             else:
                 problems.append(f"node {node}: it does not carry qfl's protect mod")
-        self.clients = sorted(node for node, role in roles.items() if role.get("client"))
+        # Ordered by the clients' own numbers where they have any: node ids are random on some
+        # engines, and a seeded choice among clients must not depend on them.
+        self.clients = sorted(
+            (node for node, role in roles.items() if role.get("client")),
+            key=lambda node: (roles[node].get("index", -1), node),
+        )
         if len(self.clients) < needed:
             first = f"; first problem: {problems[0]}" if problems else ""
             raise FederationError(
@@ -191,8 +215,15 @@ class Session:
             self.bytes_up += content_bytes(reply)
             yield reply
 
+    def node_of(self, reply: Message) -> int:
+        """The node that a reply stands for; a grid answers for nodes that cannot."""
+        metadata = reply.metadata
+        return self._sent_to.get(metadata.reply_to_message_id, metadata.src_node_id)
+
     def _exchange(self, sent: list[Message]) -> Iterator[Message]:
-        waiting = {message_id for message_id in self.grid.push_messages(sent) if message_id}
+        pushed = zip(self.grid.push_messages(sent), sent, strict=True)
+        self._sent_to = {key: message.metadata.dst_node_id for key, message in pushed if key}
+        waiting = set(self._sent_to)
         deadline, pause = time.monotonic() + self.timeout, 0.0005
         while waiting:
             replies = list(self.grid.pull_messages(waiting))
@@ -220,7 +251,7 @@ class Session:
         expected = Header(step.scheme, step.key_id, step.run, step.round, step.label, length)
         added, problems, heard = 0, [], set()
         for reply in replies:
-            node, problem = reply.metadata.src_node_id, None
+            node, problem = self.node_of(reply), None
             try:
                 if reply.has_error():
                     problem = reason(reply)
@@ -237,6 +268,8 @@ class Session:
                 problem = str(error)
             if problem:
                 problems.append(f"node {node}: {problem}")
+                # It may have lost the key with its state: the next message brings it again.
+                self._informed.discard(node)
             if on_reply:
                 on_reply(reply, problem)
         if added < self.aggregation.min_clients:
@@ -249,7 +282,7 @@ class Session:
             Header(step.scheme, step.key_id, step.run, step.round, step.label, length, added),
             total.result(),
         )
-        return OpenedSum(self._open(payload, step, length), added, len(problems))
+        return OpenedSum(self._open(payload, step, length), added)
 
     def sum_numbers(
         self, kind: str, label: str, count: int, records: dict[str, Any]
@@ -272,6 +305,35 @@ class Session:
             )
         return from_limbs(opened.values, self.sums)
 
+    def ask_sizes(self, records: dict[str, Any]) -> dict[int, int]:
+        """Every client's number of examples, in the clear.
+
+        Args:
+            records: Further content of the message.
+
+        Raises:
+            FederationError: A client did not say.
+        """
+        messages = [
+            Message(RecordDict(records), node, "query.count", ttl=self.timeout)
+            for node in self.clients
+        ]
+        sizes: dict[int, int] = {}
+        problems: list[str] = []
+        for reply in self.collect(messages):
+            node = self.node_of(reply)
+            try:
+                sizes[node] = _size(reply)
+            except CryptoError as error:
+                problems.append(f"node {node}: {error}")
+        if missing := sorted(set(self.clients) - set(sizes)):
+            first = f"; first problem: {problems[0]}" if problems else "; they never replied"
+            raise FederationError(
+                f"selection by size: clients {missing} did not say how many examples they hold"
+                + first
+            )
+        return sizes
+
     def _open(self, payload: bytes, step: Step, length: int) -> IntVector:
         scheme = self._scheme()
         if not scheme.has_keys:
@@ -281,7 +343,7 @@ class Session:
         request = self.step("open", step.round, step.label)
         reply = self._ask(self.key_holder, request, records)
         record = reply.content.array_records.get(PAYLOAD, ArrayRecord())
-        values = record["data"].numpy() if "data" in record else np.zeros(0)
+        values = arrays_of(record).get("data", np.zeros(0))
         if values.shape != (length,) or values.dtype != np.int64:
             raise FederationError(
                 f"the key holder opened {values.shape} {values.dtype} values; expected "
@@ -312,6 +374,16 @@ class Session:
                 )
             time.sleep(0.2)
         return nodes
+
+
+def _size(reply: Message) -> int:
+    if reply.has_error():
+        raise PayloadError(reason(reply))
+    for record in reply.content.array_records.values():
+        for name, array in arrays_of(record).items():
+            if name == "count" and array.shape == (1,) and 0 <= (size := float(array[0])) < 2**53:
+                return int(size)
+    raise PayloadError("its reply to query.count holds no array 'count' with one number >= 0")
 
 
 def reason(reply: Message) -> str:

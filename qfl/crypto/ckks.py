@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from qfl.crypto.ckks_parameters import CkksParameters, choose_parameters
-from qfl.crypto.encoding import IntVector, SumRange
+from qfl.crypto.encoding import IntVector, SumRange, check_capacity
 from qfl.crypto.scheme import KeyPair
-from qfl.errors import PayloadError, RangeError
+from qfl.errors import PayloadError
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,7 @@ class Ckks:
             RangeError: A value exceeds the capacity; a sum past the modulus would wrap silently.
             PayloadError: The public key cannot be read or is not of these parameters.
         """
-        if values.size and int(np.abs(values).max()) > self.sums.capacity:
-            raise RangeError(
-                f"a value of {int(np.abs(values).max())} grid steps exceeds {self.sums.capacity}, "
-                "the most that these parameters sum without wrapping"
-            )
+        check_capacity(values, self.sums)
         import tenseal
 
         context = _public_context(public_key, self.parameters)
@@ -111,33 +107,38 @@ class Ckks:
         import tenseal
 
         slots = self.parameters.slots
-        sizes = [min(slots, length - start) for start in range(0, max(length, 1), slots)]
+        count = max(1, -(-length // slots))
         largest = 2 * self.parameters.degree * 8 + 1024
         parts: list[Any] = []
         position = 0
-        for size in sizes:
+        for index in range(count):
             if position + 4 > len(body):
-                raise PayloadError(
-                    f"{length} values need {len(sizes)} ciphertexts; found {len(parts)}"
-                )
+                raise PayloadError(f"{length} values need {count} ciphertexts; found {index}")
             (width,) = struct.unpack_from("<I", body, position)
             position += 4
             if width > largest or position + width > len(body):
-                raise PayloadError(f"ciphertext {len(parts)} claims {width} bytes")
+                raise PayloadError(
+                    f"ciphertext {index} claims {width} bytes; {len(body) - position} follow, and "
+                    f"at most {largest} are allowed"
+                )
             try:
                 part = tenseal.ckks_vector_from(context, body[position : position + width])
                 inner = part.ciphertext()
                 shape = (part.size(), len(inner), inner[0].size(), inner[0].scale)
+                usable = inner[0].is_ntt_form() and not inner[0].is_transparent()
             except Exception:
                 raise PayloadError(
-                    f"ciphertext {len(parts)} cannot be read under these parameters"
+                    f"ciphertext {index} cannot be read under these parameters"
                 ) from None
-            wanted = (max(size, 1), 1, 2, 2.0**self.parameters.scale_bits)
+            size = max(1, min(slots, length - index * slots))
+            wanted = (size, 1, 2, 2.0**self.parameters.scale_bits)
             if shape != wanted:
                 raise PayloadError(
-                    f"ciphertext {len(parts)} has (values, ciphertexts, polynomials, scale) "
+                    f"ciphertext {index} has (values, ciphertexts, polynomials, scale) "
                     f"{shape}; expected {wanted}"
                 )
+            if not usable:
+                raise PayloadError(f"ciphertext {index} is not encrypted, or not in NTT form")
             parts.append(part)
             position += width
         if position != len(body):
@@ -159,11 +160,13 @@ class _CkksSum:
                 "not sound for another one"
             )
         parts = self._scheme._load(body, self._length, self._context)
-        if not self._parts:
-            self._parts = parts
-        else:
-            for mine, theirs in zip(self._parts, parts, strict=True):
-                mine.add_(theirs)
+        try:
+            # The sum goes into the newcomer: one that SEAL refuses leaves the sum as it was.
+            for mine, theirs in zip(self._parts, parts, strict=bool(self._parts)):
+                theirs.add_(mine)
+        except Exception as error:
+            raise PayloadError(f"a contribution cannot be added: {error}") from None
+        self._parts = parts
         self._added += 1
 
     def result(self) -> bytes:
@@ -176,6 +179,8 @@ def _public_context(key: bytes, parameters: CkksParameters) -> Any:
     context = _parse(key, parameters)
     if context.is_private():
         raise PayloadError("this public key holds a secret key: it must never leave its holder")
+    if not context.has_public_key():
+        raise PayloadError("this key holds no public key: nothing can be encrypted with it")
     return context
 
 
@@ -189,14 +194,18 @@ def _secret_context(key: bytes, parameters: CkksParameters) -> Any:
 
 def _parse(key: bytes, parameters: CkksParameters) -> Any:
     import tenseal
+    import tenseal.sealapi  # lets SEAL's moduli be read
 
     try:
         context = tenseal.context_from(key, n_threads=1)
-        scale = context.global_scale
+        seal = context.seal_context().data.key_context_data().parms()
+        bits = [prime.bit_count() for prime in seal.coeff_modulus()]
+        found = (seal.poly_modulus_degree(), bits, context.global_scale)
     except Exception:
         raise PayloadError("the key cannot be read as a CKKS context") from None
-    if scale != 2.0**parameters.scale_bits:
+    wanted = (parameters.degree, parameters.prime_bits, 2.0**parameters.scale_bits)
+    if found != wanted:
         raise PayloadError(
-            f"the key has scale {scale:g}, this run expects {2.0**parameters.scale_bits:g}"
+            f"the key has (degree, bits of the primes, scale) {found}; this run expects {wanted}"
         )
     return context

@@ -90,7 +90,7 @@ def choose_parameters(length: int, sums: SumRange) -> CkksParameters:
         for data in range(_SMALLEST_PRIME, min(_LARGEST_PRIME, total - special) + 1):
             found = CkksParameters(degree, data, special, data - 2 - bound_bits)
             if found.scale_bits > 0 and found.failure_bits(length, sums) >= FAILURE_BITS:
-                ciphertexts = ceil(length / found.slots)
+                ciphertexts = -(-length // found.slots)
                 sound.append((ciphertexts * degree * data, found))
                 break
     if not sound:

@@ -8,8 +8,8 @@ several small integers, which a scheme with a narrow range sums exactly.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from math import floor, log2
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,7 @@ IntVector = NDArray[np.int64]
 
 LIMB_FRACTION_BITS = 24
 LIMB_INTEGER_BITS = 60
+LARGEST_CAPACITY = 2**52  # so that float64 holds twice a sum, and every step, exactly
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class SumRange:
         fraction_bits: A real ``v`` is sent as ``round(v * 2**fraction_bits)``.
         bound: Largest magnitude of a weighted sum, in real units.
         additions: Most contributions in one sum.
+
+    Raises:
+        ConfigError: A value is out of range, or the sum is too narrow for the contributions.
 
     Example:
         >>> SumRange(fraction_bits=20, bound=2.0, additions=10).capacity
@@ -43,6 +47,16 @@ class SumRange:
     def __post_init__(self) -> None:
         if self.additions < 1:
             raise ConfigError(f"additions={self.additions} is not allowed: must be >= 1")
+        if not 0 <= self.fraction_bits <= 52:
+            raise ConfigError(f"grid bits={self.fraction_bits} is not allowed: must be 0 to 52")
+        if not 0 < self.bound < math.inf:
+            raise ConfigError(f"bound={self.bound} is not allowed: must be positive and finite")
+        if self.bound * 2.0**self.fraction_bits > LARGEST_CAPACITY:
+            raise ConfigError(
+                f"bound={self.bound:g} with {self.fraction_bits} grid bits needs more than 2^52 "
+                "steps, which float64 does not hold exactly: lower strategy.bound or "
+                "strategy.grid_bits"
+            )
         if self.limb_bits < 1:
             raise ConfigError(
                 f"{self.additions} contributions do not fit a sum of at most {self.capacity} "
@@ -62,12 +76,29 @@ class SumRange:
     @property
     def limb_bits(self) -> int:
         """Width of a limb, so that ``additions`` of them stay within ``capacity``."""
-        return floor(log2(self.capacity / self.additions)) if self.capacity else 0
+        return (self.capacity // self.additions).bit_length() - 1
 
     @property
     def limbs(self) -> int:
         """Limbs per number: enough for the integer bits, the fraction bits and a sign."""
         return -(-(LIMB_INTEGER_BITS + LIMB_FRACTION_BITS + 1) // self.limb_bits)
+
+
+def check_capacity(values: IntVector, sums: SumRange) -> None:
+    """Refuse integers that no sum of this range may hold.
+
+    Raises:
+        RangeError: A magnitude exceeds ``sums.capacity``; a sum past it could wrap silently.
+    """
+    if not values.size:
+        return
+    # Python integers: numpy's abs of the smallest int64 is negative.
+    largest = max(int(values.max()), -int(values.min()))
+    if largest > sums.capacity:
+        raise RangeError(
+            f"a value of {largest} grid steps exceeds {sums.capacity}, the most that these "
+            "parameters sum without wrapping: lower client.lr or raise strategy.bound"
+        )
 
 
 def to_grid(values: ArrayLike, weight: float, sums: SumRange) -> IntVector:

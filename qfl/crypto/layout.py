@@ -66,11 +66,19 @@ class Layout:
     def unflatten(
         self, vector: NDArray[np.float64], others: Mapping[str, NDArray[np.generic]]
     ) -> Arrays:
-        """Arrays of a flat vector; those that are not floating-point come from ``others``."""
+        """Arrays of a flat vector; those that are not floating-point come from ``others``.
+
+        Raises:
+            PayloadError: The vector's length or the names in ``others`` differ from this layout.
+        """
+        if vector.shape != (self.length,):
+            raise PayloadError(f"a vector of shape {vector.shape}; expected ({self.length},)")
         arrays: Arrays = {}
         start = 0
         for name, shape, kind in self.entries:
             if not _is_float(kind):
+                if name not in others:
+                    raise PayloadError(f"array '{name}' is missing: it is not aggregated")
                 arrays[name] = others[name]
                 continue
             size = int(np.prod(shape))

@@ -7,7 +7,6 @@ The digest covers header and body. It finds damage and mix-ups; it is no signatu
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import struct
 from dataclasses import asdict, dataclass, fields
@@ -42,11 +41,21 @@ class Header:
 
 
 def pack(header: Header, body: bytes) -> bytes:
-    """Join header and body, with a digest over both."""
+    """Join header and body, with a digest over both.
+
+    Raises:
+        PayloadError: The header is longer than any receiver reads.
+    """
+    full = _with_digest(header, body)
+    if len(full) > MAX_HEADER_BYTES:
+        raise PayloadError(f"payload header has {len(full)} bytes; at most {MAX_HEADER_BYTES}")
+    return MAGIC + struct.pack("<I", len(full)) + full + body
+
+
+def _with_digest(header: Header, body: bytes) -> bytes:
     plain = json.dumps(asdict(header), sort_keys=True).encode()
     digest = hashlib.sha256(plain + body).hexdigest()
-    full = json.dumps({**asdict(header), "digest": digest}, sort_keys=True).encode()
-    return MAGIC + struct.pack("<I", len(full)) + full + body
+    return json.dumps({**asdict(header), "digest": digest}, sort_keys=True).encode()
 
 
 def unpack(data: bytes) -> tuple[Header, bytes]:
@@ -70,7 +79,7 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         raise PayloadError(f"payload of {len(data)} bytes claims a header of {size} bytes")
     try:
         values = json.loads(data[8 : 8 + size])
-        digest = values.pop("digest")
+        del values["digest"]
         header = Header(**values)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise PayloadError(f"payload header cannot be read: {type(error).__name__}") from None
@@ -78,10 +87,11 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         value = getattr(header, item.name)
         if type(value).__name__ != item.type:
             raise PayloadError(f"payload header has {item.name}={value!r}, expected {item.type}")
+        if item.type == "int" and value < 0:
+            raise PayloadError(f"payload header has {item.name}={value}, expected 0 or more")
     body = data[8 + size :]
-    plain = json.dumps(asdict(header), sort_keys=True).encode()
-    expected = hashlib.sha256(plain + body).hexdigest()
-    if not isinstance(digest, str) or not hmac.compare_digest(expected.encode(), digest.encode()):
+    # Header bytes in full, not the digest alone: spaces in JSON could be changed unnoticed.
+    if data[8 : 8 + size] != _with_digest(header, body):
         raise PayloadError("payload is damaged: its digest does not match its content")
     return header, body
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qfl.crypto.encoding import IntVector, SumRange
+from qfl.crypto.encoding import IntVector, SumRange, check_capacity
 from qfl.crypto.scheme import KeyPair
-from qfl.errors import ConfigError, PayloadError, RangeError
+from qfl.errors import ConfigError, PayloadError
 
 EXACT_IN_FLOAT32 = 2**24
 
@@ -47,9 +47,12 @@ class Plain:
         return KeyPair(b"", b"", "")
 
     def protect(self, values: IntVector, public_key: bytes) -> bytes:
-        """Float32, little endian."""
-        if values.size and int(np.abs(values).max()) > self.sums.capacity:
-            raise RangeError(f"a value exceeds {self.sums.capacity} grid steps")
+        """Float32, little endian.
+
+        Raises:
+            RangeError: A value exceeds the capacity.
+        """
+        check_capacity(values, self.sums)
         return (values * self.sums.step).astype("<f4").tobytes()
 
     def accumulator(self, length: int, public_key: bytes) -> _PlainSum:

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from qfl.crypto.encoding import SumRange
-from qfl.errors import PayloadError, unknown_name
+from qfl.errors import ConfigError, PayloadError, unknown_name
 
+_LEAST = {"round": 0, "longest": 0, "examples": 0, "min_clients": 1, "clients": 1}
 STEPS = ("hello", "keygen", "sum", "train", "evaluate", "open")
 
 
@@ -79,14 +80,20 @@ class Step:
             _check_type(item.name, str(item.type), getattr(step, item.name))
         if step.step not in STEPS:
             raise PayloadError(unknown_name("step", step.step, STEPS))
-        for name in ("round", "longest", "examples"):
-            if getattr(step, name) < 0:
-                raise PayloadError(f"the server's step has {name}={getattr(step, name)}")
-        if not (0 < step.bound <= 64 and 8 <= step.fraction_bits <= 22 and step.clients >= 1):
+        for name, least in _LEAST.items():
+            if getattr(step, name) < least:
+                raise PayloadError(
+                    f"the server's step has {name}={getattr(step, name)}, expected {least} or more"
+                )
+        if not (0 < step.bound <= 64 and 8 <= step.fraction_bits <= 22):
             raise PayloadError(
-                f"the server's step has bound={step.bound}, fraction_bits={step.fraction_bits}, "
-                f"clients={step.clients}: out of range"
+                f"the server's step has bound={step.bound}, expected more than 0 and at most 64, "
+                f"and fraction_bits={step.fraction_bits}, expected 8 to 22"
             )
+        try:
+            _ = step.sums
+        except ConfigError as error:
+            raise PayloadError(f"the server's step cannot be summed: {error}") from None
         return step
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
+from qfl.crypto import Arrays
 from qfl.errors import StorageError
 from qfl.federation.files import write_atomic
 from qfl.strategies import ServerState
@@ -31,6 +34,7 @@ def save_checkpoint(folder: Path, state: ServerState) -> Path:
         "losses": json.dumps(state.losses),
         "names": json.dumps(list(state.arrays)),
     }
+    metadata["sha256"] = _digest(tensors, metadata)
     path = folder / f"round-{state.round:05d}.safetensors"
     write_atomic(path, save(tensors, metadata=metadata))
     for old in _checkpoints(folder)[:-KEPT]:
@@ -43,7 +47,7 @@ def load_checkpoint(path: Path) -> ServerState:
     """Read a state.
 
     Raises:
-        StorageError: The file cannot be read, or is no checkpoint of ours.
+        StorageError: The file cannot be read, is damaged, or is no checkpoint of ours.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -55,6 +59,8 @@ def load_checkpoint(path: Path) -> ServerState:
             raise StorageError(
                 f"{path} has format {metadata.get('format')!r}; this version reads {FORMAT!r}"
             )
+        if _digest(tensors, metadata) != metadata["sha256"]:
+            raise ValueError("its digest does not match its content")
         names = json.loads(metadata["names"])
         return ServerState(
             round=int(metadata["round"]),
@@ -67,7 +73,9 @@ def load_checkpoint(path: Path) -> ServerState:
             losses=json.loads(metadata["losses"]),
         )
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise StorageError(f"checkpoint {path} cannot be read: {error}") from None
+        raise StorageError(
+            f"checkpoint {path} cannot be read: {error}; remove it to go on from an earlier one"
+        ) from None
 
 
 def newest_checkpoint(folder: Path) -> Path:
@@ -83,6 +91,18 @@ def newest_checkpoint(folder: Path) -> Path:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.glob("*.safetensors") if re.match(r"round-\d+\.", path.name)
-    )
+    found = {
+        int(match[1]): path
+        for path in folder.glob("*.safetensors")
+        if (match := re.match(r"round-(\d+)\.", path.name))
+    }
+    return [found[number] for number in sorted(found)]
+
+
+def _digest(tensors: Arrays, metadata: Mapping[str, str]) -> str:
+    others = sorted((key, value) for key, value in metadata.items() if key != "sha256")
+    digest = hashlib.sha256(json.dumps(others).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()

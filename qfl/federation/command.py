@@ -99,16 +99,19 @@ def _kept_for_later(error: QflError) -> bool:
 
 
 def _discard_if_unused() -> None:
-    """Remove the folder that Hydra made for a run that was refused before it began."""
+    """Remove what Hydra made for a run that was refused before it began, and nothing else."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     config = HydraConfig.get()
     folder = Path(config.runtime.output_dir)
     if config.mode == RunMode.RUN and not (folder / "config.yaml").exists():
-        shutil.rmtree(folder, ignore_errors=True)
+        if config.output_subdir:
+            shutil.rmtree(folder / config.output_subdir, ignore_errors=True)
         with contextlib.suppress(OSError):
-            folder.parent.rmdir()  # only goes when empty
+            (folder / f"{config.job.name}.log").unlink(missing_ok=True)
+            folder.rmdir()  # only goes when empty: the folder may be the user's own
+            folder.parent.rmdir()
 
 
 def _job(composed: Any) -> None:

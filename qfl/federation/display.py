@@ -1,12 +1,11 @@
-"""What a person sees while a run goes on: a live table, or plain lines without a terminal."""
+"""What a person sees while a run goes on: a row per round and, on a terminal, a moving line."""
 
 from __future__ import annotations
 
 from types import TracebackType
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from qfl.strategies import ClientReplied, Event, RoundFinished, SetupFinished
@@ -47,10 +46,6 @@ class RoundsDisplay:
         self._names = ("round", "clients", "loss", self._metric, "up", "down", "seconds")
         self._rounds, self._console, self._title = rounds, console, title
         self._detailed = detailed
-        self._table = Table(box=None, pad_edge=False)
-        for name, width in zip(self._names, _WIDTHS, strict=True):
-            self._table.add_column(name, justify="right", min_width=width)
-        self._status = Text(f"{title}: starting", style="dim")
         self._live: Live | None = None
         self._problems = 0
 
@@ -58,7 +53,12 @@ class RoundsDisplay:
         if self._detailed:
             self._print(Text(self._title, style="bold"))
         if self._console.is_terminal:
-            self._live = Live(self._render(), console=self._console, refresh_per_second=8)
+            self._live = Live(
+                self._moving("starting"),
+                console=self._console,
+                refresh_per_second=8,
+                transient=True,
+            )
             self._live.__enter__()
         return self
 
@@ -69,8 +69,6 @@ class RoundsDisplay:
         traceback: TracebackType | None,
     ) -> None:
         if self._live:
-            self._status = Text("")
-            self._live.update(self._render(), refresh=True)
             self._live.__exit__(kind, error, traceback)
 
     def tell(self, event: Event) -> None:
@@ -78,17 +76,13 @@ class RoundsDisplay:
         if isinstance(event, SetupFinished):
             self._tell_setup(event)
         elif isinstance(event, ClientReplied):
-            self._status = Text(
-                f"{self._title}: round {event.round}/{self._rounds}, "
-                f"{event.replied}/{event.asked} clients replied",
-                style="dim",
-            )
+            where = f"round {event.round}/{self._rounds}"
+            self._show(f"{where}, {event.replied}/{event.asked} clients replied")
             if event.error:
                 self._tell_problem(event)
         else:
             self._tell_round(event)
-        if self._live:
-            self._live.update(self._render())
+            self._show(f"round {min(event.round + 1, self._rounds)}/{self._rounds}")
 
     def _tell_setup(self, event: SetupFinished) -> None:
         if not self._detailed:
@@ -103,8 +97,7 @@ class RoundsDisplay:
         self._print(Text(f"Assumption: {event.assumption}."))
         for note in event.notes:
             self._print(Text(f"Note: {note}."))
-        if not self._live:
-            self._print_row(self._names)
+        self._print_row(self._names, "bold")
 
     def _tell_problem(self, event: ClientReplied) -> None:
         self._problems += 1
@@ -126,18 +119,19 @@ class RoundsDisplay:
             human_bytes(event.bytes_down),
             f"{event.seconds:.2f}",
         )
-        self._table.add_row(*row)
-        if self._detailed and not self._live:
+        if self._detailed:
             self._print_row(row)
 
-    def _render(self) -> RenderableType:
-        if not self._detailed:
-            return self._status
-        return Group(self._table, self._status) if self._status.plain else self._table
+    def _show(self, state: str) -> None:
+        if self._live:
+            self._live.update(self._moving(state))
 
-    def _print_row(self, row: tuple[str, ...]) -> None:
+    def _moving(self, state: str) -> Text:
+        return Text(f"{self._title}: {state}", style="dim")
+
+    def _print_row(self, row: tuple[str, ...], style: str = "") -> None:
         cells = zip(row, _WIDTHS, strict=True)
-        self._print(Text(" ".join(f"{cell:>{width}}" for cell, width in cells)))
+        self._print(Text(" ".join(f"{cell:>{width}}" for cell, width in cells), style=style))
 
     def _print(self, text: Text) -> None:
         self._console.print(text, highlight=False, soft_wrap=not self._console.is_terminal)

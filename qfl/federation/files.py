@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +19,19 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         StorageError: The disk is full or the folder not writable; ``path`` is as it was before.
     """
     raw = data.encode() if isinstance(data, str) else data
-    temporary = ""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            temporary.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another "
             "folder with hydra.run.dir=…"

@@ -33,15 +33,24 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @staticmethod
-    def create(path: Path, config: ExperimentConfig) -> RunFolder:
-        """Begin a run's records with its resolved configuration."""
+    def refuse_used(self) -> None:
+        """Refuse to mix the records of two runs.
+
+        Raises:
+            StorageError: The folder holds a run already.
+        """
+        if (self.path / "config.yaml").exists():
+            raise StorageError(
+                f"{self.path} holds a run already: go on with resume={self.path}, or choose "
+                "another folder with hydra.run.dir=…"
+            )
+
+    def write_config(self, config: ExperimentConfig) -> None:
+        """Write the resolved configuration; a resumed run may have another ``rounds``."""
         import yaml
 
-        folder = RunFolder(path)
         text = yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
-        write_atomic(path / "config.yaml", text)
-        return folder
+        write_atomic(self.path / "config.yaml", text)
 
     @staticmethod
     def open(path: Path) -> tuple[RunFolder, ExperimentConfig]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -55,14 +56,13 @@ def simulate(
     if config.resume:
         folder, state, config = _reopen(config)
     else:
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-        path = Path(run_dir) if run_dir else Path("outputs") / config.name / stamp
-        folder = RunFolder(path)
+        folder = RunFolder(Path(run_dir) if run_dir else _unused_path(config.name))
+        folder.refuse_used()
     experiment = Experiment.prepare(config)
-    if state is None:
-        RunFolder.create(folder.path, config)
-    else:
+    if state is not None:
         _check_same_model(experiment, state, folder.path)
+        folder.forget_rounds_after(state.round)
+    folder.write_config(config)
     return _Run(experiment, folder, console, state).execute(report)
 
 
@@ -116,7 +116,12 @@ class _Run:
     def _main(self) -> Arrays:
         config, folder = self.experiment.config, self.folder
         title = f"{config.name}: {config.model.name} on {config.dataset.name}"
+        reached = self.state
         with RoundsDisplay(self.experiment.task, config.rounds, self.console, title) as display:
+
+            def keep(state: ServerState) -> None:
+                nonlocal reached
+                reached = state
 
             def tell(event: Event) -> None:
                 display.tell(event)
@@ -134,8 +139,12 @@ class _Run:
                     folder.record_round("main", event)
                     if event.round:
                         folder.audit("sum_opened", round=event.round, updates=event.clients)
+                        # Last, so that a checkpoint's rounds are always on record: a run cut short
+                        # in between does the round again.
+                        assert reached is not None and reached.round == event.round
+                        folder.save_checkpoint(reached)
 
-            watchers = Watchers(tell, folder.save_checkpoint)
+            watchers = Watchers(tell, keep)
             return run_federation(self.experiment, watchers, self.state)
 
     def _baselines(self) -> None:
@@ -184,11 +193,16 @@ class _Run:
         return summary
 
 
+def _unused_path(name: str) -> Path:
+    stamp = Path("outputs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
+    others = (stamp.with_name(f"{stamp.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([stamp], others) if not path.exists())
+
+
 def _reopen(config: ExperimentConfig) -> tuple[RunFolder, ServerState, ExperimentConfig]:
     assert config.resume is not None
     folder, saved = RunFolder.open(Path(config.resume))
     state = folder.latest_state()
-    folder.forget_rounds_after(state.round)
     return folder, state, replace(saved, rounds=max(config.rounds, state.round))
 
 
@@ -238,5 +252,6 @@ def _pin_threads() -> None:
 
 def _quiet_logs() -> None:
     """The display says what a client's failure was; logs need not repeat it."""
-    logging.getLogger("flwr").setLevel(logging.WARNING)
+    for name in ("flwr", "alembic", "ray"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("qfl.federation.local_grid").setLevel(logging.ERROR)

@@ -72,10 +72,20 @@ def register_model(
 
     Args:
         name: What ``model.name`` says.
-        schema: Dataclass of its settings.
+        schema: Dataclass of its settings; its field ``name`` has this name as its default.
         build: Makes the module.
         series: Whether it takes windows (batch, window, channels) rather than rows.
+
+    Raises:
+        ConfigError: The name is taken, or the schema's default name is another.
     """
+    if name in _BUILDERS:
+        raise ConfigError(f"model '{name}' is already registered: choose another name")
+    if (default := schema().name) != name:
+        raise ConfigError(
+            f"{schema.__name__} has the default name '{default}', which would build another "
+            f"model: give its field 'name' the default '{name}'"
+        )
     MODEL_CONFIGS[name] = schema
     _BUILDERS[name] = build
     if series:
