@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-slow lint format configuration-reference clean
+.PHONY: help demo doctor test test-slow bench-grid lint format configuration-reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
@@ -22,6 +22,9 @@ test: $(VENV)/.dev ## set up, then run the tests
 
 test-slow: $(VENV)/.dev ## tests that take minutes: Ray, long runs
 	@$(BIN)/python -m pytest -q -m slow
+
+bench-grid: $(VENV)/.dev ## what the local grid costs, beside Flower's Ray engine
+	@$(BIN)/python benchmarks/local_grid.py
 
 lint: $(VENV)/.dev ## ruff, mypy and the direction of imports
 	@$(BIN)/ruff check .

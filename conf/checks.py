@@ -131,7 +131,7 @@ def _build(kind: Any, data: Any, prefix: str) -> Any:
         raise ConfigError(f"{prefix.rstrip('.') or 'configuration'}={data!r}: must be a mapping")
     if kind is ModelConfig:
         name = data.get("name", "qnn")
-        if name not in MODEL_CONFIGS:
+        if not isinstance(name, str) or name not in MODEL_CONFIGS:
             raise ConfigError(unknown_name("model", str(name), MODEL_CONFIGS))
         kind = MODEL_CONFIGS[name]
     hints = get_type_hints(kind)
@@ -150,6 +150,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value is None:
             return None
         hint = next(arg for arg in get_args(hint) if arg is not type(None))
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise ConfigError(f"{where} is not allowed: must fit 64 bits")
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:

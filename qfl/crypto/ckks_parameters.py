@@ -91,7 +91,7 @@ def choose_parameters(length: int, sums: SumRange) -> CkksParameters:
             found = CkksParameters(degree, data, special, data - 2 - bound_bits)
             if found.scale_bits > 0 and found.failure_bits(length, sums) >= FAILURE_BITS:
                 ciphertexts = -(-length // found.slots)
-                sound.append((ciphertexts * degree * data, found))
+                sound.append((ciphertexts * degree * ceil(data / 8), found))
                 break
     if not sound:
         raise ConfigError(

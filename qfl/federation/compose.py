@@ -75,11 +75,11 @@ def load_config(
     try:
         with initialize_config_module("qfl.conf", version_base=VERSION_BASE):
             composed = compose(CONFIG_NAME, [*extra, *overrides], return_hydra_config=True)
+        choices = composed.hydra.runtime.choices
+        composed.name = str(choices.get("experiment")) if _is_choice(composed) else composed.name
+        return typed(composed)
     except Exception as error:
         raise translate(error) from None
-    choices = composed.hydra.runtime.choices
-    composed.name = str(choices.get("experiment")) if _is_choice(composed) else composed.name
-    return typed(composed)
 
 
 def _is_choice(composed: Any) -> bool:
@@ -98,7 +98,7 @@ def translate(error: BaseException) -> QflError:
     """
     if isinstance(error, QflError):
         return error
-    from hydra.errors import HydraException, MissingConfigException
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
     from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
     chain = list(_causes(error))
@@ -108,6 +108,9 @@ def translate(error: BaseException) -> QflError:
         if isinstance(link, ValidationError):
             first = str(link).splitlines()[0].rstrip(".")
             return ConfigError(f"{getattr(link, 'full_key', None) or 'configuration'}: {first}")
+        if isinstance(link, OverrideParseException):
+            what = str(link).splitlines()[0]
+            return ConfigError(f"cannot read '{link.override}': {what}; an override is KEY=VALUE")
         if isinstance(link, MissingConfigException) and link.missing_cfg_file:
             group, _, name = str(link.missing_cfg_file).rpartition("/")
             return ConfigError(unknown_name(group or "configuration", name, link.options or []))

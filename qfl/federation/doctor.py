@@ -52,6 +52,7 @@ def examine() -> list[Finding]:
 def print_report(*, brief: bool = False) -> None:
     """Print what was found; ``brief`` leaves out what simply works."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(highlight=False)
     found = examine()
@@ -67,9 +68,13 @@ def print_report(*, brief: bool = False) -> None:
     }
     width = max(len(entry.name) for entry in found)
     for entry in shown:
-        console.print(f"{marks[entry.state]} {entry.name:<{width}}  {entry.detail}", soft_wrap=True)
+        line = escape(f"{entry.name:<{width}}  {entry.detail}")
+        console.print(f"{marks[entry.state]} {line}", soft_wrap=True)
         if entry.remedy:
             console.print(f"{'':{width + 10}}-> {entry.remedy}", markup=False, soft_wrap=True)
+
+
+_PACKAGES = {"flower": "flwr", "hydra": "hydra-core"}
 
 
 def _guarded(check: Callable[[], list[Finding]]) -> list[Finding]:
@@ -77,7 +82,8 @@ def _guarded(check: Callable[[], list[Finding]]) -> list[Finding]:
         return check()
     except ImportError as error:
         name = check.__name__.strip("_")
-        return [Finding(name, "missing", str(error), f"pip install {name}")]
+        package = _PACKAGES.get(name, name)
+        return [Finding(name, "missing", str(error), f"{_pip()} install {package}")]
     except Exception as error:
         name = check.__name__.strip("_")
         return [Finding(name, "missing", f"does not work: {type(error).__name__}: {error}")]

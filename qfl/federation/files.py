@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import uuid
 from pathlib import Path
@@ -39,8 +40,16 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Indented JSON, atomically."""
-    write_atomic(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+    """Indented JSON, atomically; NaN and infinity, which JSON has not, become null."""
+    write_atomic(path, json.dumps(_finite(data), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def append_line(path: Path, data: dict[str, Any]) -> None:
@@ -50,17 +59,27 @@ def append_line(path: Path, data: dict[str, Any]) -> None:
         StorageError: The disk is full or the file not writable; a part of a line is taken back.
     """
     try:
-        with path.open("ab") as file:
-            before = file.tell()
+        # Unbuffered: closing a buffer writes what is left in it, after the part was taken back.
+        with path.open("ab", buffering=0) as file:
+            before, rest = file.tell(), json.dumps(data).encode() + b"\n"
             try:
-                file.write(json.dumps(data).encode() + b"\n")
-                file.flush()
+                while rest:
+                    rest = rest[file.write(rest) :]
             except OSError:
                 with contextlib.suppress(OSError):
                     os.truncate(path, before)
                 raise
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def drop_torn_line(path: Path) -> None:
+    """Remove an unfinished last line, left by a crash, so that lines can be appended again."""
+    with contextlib.suppress(FileNotFoundError):
+        raw = path.read_bytes()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        if whole != raw:
+            write_atomic(path, whole)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -15,13 +15,13 @@ from rich.console import Console
 from qfl.conf.checks import check
 from qfl.conf.schema import ExperimentConfig
 from qfl.crypto import Arrays
-from qfl.errors import ConfigError, QflError, StorageError
+from qfl.errors import ConfigError, StorageError
 from qfl.federation import summary as summaries
 from qfl.federation.baselines import plain_config, pooled, twin_config
 from qfl.federation.display import RoundsDisplay
 from qfl.federation.engine import Watchers, run_federation
 from qfl.federation.experiment import Experiment
-from qfl.federation.files import write_json
+from qfl.federation.files import drop_torn_line, write_json
 from qfl.federation.run_folder import RunFolder
 from qfl.strategies import Event, RoundFinished, ServerState, SetupFinished
 
@@ -62,6 +62,7 @@ def simulate(
     if state is not None:
         _check_same_model(experiment, state, folder.path)
         folder.forget_rounds_after(state.round)
+        drop_torn_line(folder.path / "audit.jsonl")
     folder.write_config(config)
     return _Run(experiment, folder, console, state).execute(report)
 
@@ -96,8 +97,8 @@ class _Run:
         except KeyboardInterrupt:
             self._close("interrupted", "Ctrl-C")
             raise
-        except QflError as error:
-            self._close("failed", str(error))
+        except Exception as error:
+            self._close("failed", str(error) or type(error).__name__)
             raise
         rounds = folder.rounds()
         last = max(rounds)
@@ -116,12 +117,7 @@ class _Run:
     def _main(self) -> Arrays:
         config, folder = self.experiment.config, self.folder
         title = f"{config.name}: {config.model.name} on {config.dataset.name}"
-        reached = self.state
         with RoundsDisplay(self.experiment.task, config.rounds, self.console, title) as display:
-
-            def keep(state: ServerState) -> None:
-                nonlocal reached
-                reached = state
 
             def tell(event: Event) -> None:
                 display.tell(event)
@@ -139,12 +135,8 @@ class _Run:
                     folder.record_round("main", event)
                     if event.round:
                         folder.audit("sum_opened", round=event.round, updates=event.clients)
-                        # Last, so that a checkpoint's rounds are always on record: a run cut short
-                        # in between does the round again.
-                        assert reached is not None and reached.round == event.round
-                        folder.save_checkpoint(reached)
 
-            watchers = Watchers(tell, keep)
+            watchers = Watchers(tell, folder.save_checkpoint)
             return run_federation(self.experiment, watchers, self.state)
 
     def _baselines(self) -> None:

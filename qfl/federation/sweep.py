@@ -41,13 +41,14 @@ def read_sweep(folder: Path) -> list[dict[str, Any]]:
 
 def print_sweep(rows: list[dict[str, Any]], console: Any, folder: Path) -> None:
     """Jobs side by side."""
+    from rich.markup import escape
     from rich.table import Table
 
     from qfl.federation.display import human_bytes
 
     common = set.intersection(*(set(row["overrides"]) for row in rows)) if len(rows) > 1 else set()
     metric = "accuracy" if rows[0]["summary"]["task"] == "classification" else "rmse"
-    table = Table(title=f"{len(rows)} jobs in {folder}", title_justify="left", box=None)
+    table = Table(box=None, pad_edge=False)
     for name in ("job", "overrides"):
         table.add_column(name)
     for name in ("status", "loss", metric, "up / client", "s / round"):
@@ -57,13 +58,14 @@ def print_sweep(rows: list[dict[str, Any]], console: Any, folder: Path) -> None:
         metrics = summary["metrics"]
         table.add_row(
             row["job"],
-            " ".join(entry for entry in row["overrides"] if entry not in common),
+            escape(" ".join(entry for entry in row["overrides"] if entry not in common)),
             summary["status"],
             _number(metrics.get("loss")),
             _number(metrics.get(metric)),
             human_bytes(summary["aggregation"]["upload_bytes_per_client"]),
             f"{summary['seconds']['per_round']:.2f}",
         )
+    console.print(f"{len(rows)} jobs in {folder}", markup=False, soft_wrap=True)
     console.print(table)
 
 

@@ -412,9 +412,9 @@ def test_an_app_without_the_mod_that_fails_on_our_question_is_named(
 ) -> None:
     with pytest.raises(FederationError, match=r"0 clients answered, .* first problem: node \d: "):
         run(make_toy(mods=[]), plain())
+    toy = make_toy()
+    toy.app = ClientApp
     with pytest.raises(FederationError, match="0 clients answered"):
-        toy = make_toy()
-        toy.app = ClientApp  # type: ignore[method-assign]
         run(toy, plain())
 
 

@@ -123,7 +123,7 @@ def test_the_order_of_replies_and_the_number_of_workers_change_no_bit(
 def test_arrays_that_are_not_floating_point_keep_the_global_value(
     run: Callable[..., Any], make_toy: Callable[..., Any]
 ) -> None:
-    toy = make_toy()
+    toy = make_toy((1, 1, 1, 1))  # quarters are on the grid
     toy.move = lambda i, v: np.full_like(v, 1) if v.dtype.kind == "i" else np.full_like(v, 0.5)
     initial = {"norm.steps": np.array(7), "weight": np.zeros(7, np.float32)}
     ran = run(toy, SecureStrategy(aggregation()), initial=initial)

@@ -1,0 +1,1 @@
+"""A small Flower app: hospitals train a tumour classifier together."""
