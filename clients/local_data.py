@@ -19,6 +19,7 @@ from qfl.data import (
     partition,
     public_statistics,
 )
+from qfl.errors import ConfigError
 from qfl.models import DataShape
 
 
@@ -78,8 +79,17 @@ def public(config: ExperimentConfig, dataset: Dataset) -> Statistics:
 
 
 def data_shape(config: ExperimentConfig, dataset: Dataset) -> DataShape:
-    """The shape of preprocessed examples."""
+    """The shape of preprocessed examples.
+
+    Raises:
+        ConfigError: Principal components of windows are asked for.
+    """
     x = dataset.train.x
+    if config.preprocess.pca and x.ndim == 3:
+        raise ConfigError(
+            f"preprocess.pca={config.preprocess.pca} projects rows of a table; "
+            f"dataset={config.dataset.name} gives windows of a time series: set preprocess.pca=null"
+        )
     return DataShape(
         features=config.preprocess.pca or int(x.shape[-1]),
         window=int(x.shape[1]) if x.ndim == 3 else 0,

@@ -6,8 +6,11 @@ Nothing heavy is imported before a command needs it: ``qfl --help`` answers at o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+import threading
+import traceback
 from collections.abc import Sequence
 
 from qfl import __version__
@@ -50,12 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except QflError as error:
         if debug:
-            raise
+            traceback.print_exc()
         print(f"qfl: {error}", file=sys.stderr)
         return error.exit_code
     except Exception as error:
         if debug:
-            raise
+            traceback.print_exc()
         print(
             f"qfl: unexpected {type(error).__name__}: {error} (--debug shows where; please "
             "report it)",
@@ -110,4 +113,12 @@ def _doctor(rest: list[str]) -> int:
 def entry_point() -> None:
     """What the console script calls."""
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    sys.exit(main())
+    code = main()
+    if any(thread.name.startswith("qfl-local-node") for thread in threading.enumerate()):
+        # A simulated client still computes, after Ctrl-C or a failure. Were Python to end its
+        # thread inside PyTorch, the process would abort, with another exit code.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -73,6 +73,11 @@ class KeyHolder:
                 f"asked to open a sum of {header.contributions} updates in round {header.round}; "
                 f"at least {self.min_clients} are needed"
             )
+        if header.contributions > self.scheme.sums.additions:
+            raise OpeningRefusedError(
+                f"asked to open a sum of {header.contributions} updates; the parameters of this "
+                f"key are sound for at most {self.scheme.sums.additions}"
+            )
         place = f"{header.round}/{header.step}"
         digest = hashlib.sha256(payload).hexdigest()
         if self.opened.get(place, digest) != digest:

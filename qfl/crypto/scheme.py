@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from qfl.crypto.encoding import IntVector
+from qfl.crypto.encoding import IntVector, SumRange
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +51,10 @@ class Scheme(Protocol):
     @property
     def name(self) -> str:
         """Name in the configuration and in every payload."""
+
+    @property
+    def sums(self) -> SumRange:
+        """Grid, bound and most contributions of a sum."""
 
     @property
     def has_keys(self) -> bool:

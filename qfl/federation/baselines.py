@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qfl.conf.schema import BaselinesConfig, ExperimentConfig
+from qfl.errors import DataError
 from qfl.federation.experiment import Experiment
 from qfl.models import twin_of
 
@@ -32,6 +33,11 @@ def pooled(experiment: Experiment) -> dict[str, Any]:
     x, x_test = (part.x.reshape(len(part), -1) for part in (train, test))
     truth = experiment.dataset.test.y
     if experiment.task == "classification":
+        if len(np.unique(train.y)) < 2:
+            raise DataError(
+                "the pooled training data hold a single class, which no classifier learns from: "
+                "give more data, or set baselines.pooled=false"
+            )
         from sklearn.linear_model import LogisticRegression
         from sklearn.metrics import log_loss
 

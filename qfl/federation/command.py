@@ -110,8 +110,12 @@ def _discard_if_unused() -> None:
             shutil.rmtree(folder / config.output_subdir, ignore_errors=True)
         with contextlib.suppress(OSError):
             (folder / f"{config.job.name}.log").unlink(missing_ok=True)
-            folder.rmdir()  # only goes when empty: the folder may be the user's own
-            folder.parent.rmdir()
+            # Folders go when they are empty: they may be the user's own.
+            folder.rmdir()
+            for parent in folder.parents:
+                if Path(config.runtime.cwd) not in parent.parents:
+                    break
+                parent.rmdir()
 
 
 def _job(composed: Any) -> None:

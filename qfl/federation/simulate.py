@@ -103,7 +103,9 @@ class _Run:
         rounds = folder.rounds()
         last = max(rounds)
         folder.save_model(self.experiment, arrays, last)
-        write_json(folder.path / "evaluation.json", summaries.evaluation(self.experiment, arrays))
+        found = summaries.evaluation(self.experiment, arrays)
+        if found is not None:
+            write_json(folder.path / "evaluation.json", found)
         status = "finished" if last >= config.rounds else "converged"
         summary = self._close(status, None)
         summaries.print_comparison(summary, self.console)

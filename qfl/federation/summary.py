@@ -95,10 +95,16 @@ def _notes(
     return notes
 
 
-def evaluation(experiment: Experiment, arrays: Arrays) -> dict[str, Any]:
-    """Predictions on held-out data, and per client what only a simulation can know."""
+def evaluation(experiment: Experiment, arrays: Arrays) -> dict[str, Any] | None:
+    """Predictions on held-out data, and per client what only a simulation can know.
+
+    Returns:
+        None where the model diverged and predicts no numbers.
+    """
     test = experiment.dataset.test
     _, predictions = experiment.evaluate(arrays, test)
+    if not np.isfinite(predictions).all():
+        return None
     if experiment.task == "classification":
         count = len(experiment.dataset.classes)
         confusion = np.zeros((count, count), dtype=np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qfl.conf.schema import (
     MODEL_CONFIGS,
@@ -37,7 +37,8 @@ class DataShape:
     batch: int = 32
 
 
-Builder = Callable[[ModelConfig, QuantumConfig, DataShape], "nn.Module"]
+# Any, so that a builder may name the schema that it is registered with.
+Builder = Callable[[Any, QuantumConfig, DataShape], "nn.Module"]
 
 
 def _qnn(config: ModelConfig, quantum: QuantumConfig, shape: DataShape) -> nn.Module:

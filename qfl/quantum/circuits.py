@@ -75,9 +75,13 @@ def build_circuit(
     strong = ansatz == "strongly_entangling"
     shape: tuple[int, ...] = (n_layers, n_qubits, 3) if strong else (n_layers, n_qubits)
 
-    def trainable(weights: Any) -> None:
+    # The template's own choice, kept when layers are called one by one.
+    ranges = [layer % max(1, n_qubits - 1) + 1 for layer in range(n_layers)]
+
+    def trainable(weights: Any, first: int = 0) -> None:
         if strong:
-            qml.StronglyEntanglingLayers(weights, wires=wires, imprimitive=gate)
+            reach = ranges[first : first + len(weights)] if n_qubits > 1 else None
+            qml.StronglyEntanglingLayers(weights, wires=wires, ranges=reach, imprimitive=gate)
         else:
             qml.BasicEntanglerLayers(weights, wires=wires)
 
@@ -87,7 +91,7 @@ def build_circuit(
         if encoding == "reuploading":
             for layer in range(n_layers):
                 qml.AngleEmbedding(inputs / n_layers, wires=wires, rotation="Y")
-                trainable(weights[layer : layer + 1])
+                trainable(weights[layer : layer + 1], layer)
         else:
             qml.AngleEmbedding(inputs, wires=wires, rotation="Y")
             trainable(weights)

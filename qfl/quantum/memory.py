@@ -49,7 +49,8 @@ def check_memory(n_qubits: int, batch: int, gates: int, diff_method: str) -> Non
     needed, there = memory_needed(n_qubits, batch, gates, diff_method), available_memory()
     if needed > there:
         raise ConfigError(
-            f"model.n_qubits={n_qubits} with client.batch_size={batch} needs about "
-            f"{needed / 2**30:,.1f} GiB of memory; {there / 2**30:.1f} GiB are free: use fewer "
-            "qubits, a smaller batch, or quantum=lightning, which keeps fewer states"
+            f"model.n_qubits={n_qubits} needs about {needed / 2**30:,.1f} GiB of memory for "
+            f"{batch} states at once and their gradients by {diff_method}; "
+            f"{there / 2**30:.1f} GiB are free: use fewer qubits, a smaller client.batch_size, or "
+            "quantum=lightning, which takes examples one by one and keeps fewer states"
         )

@@ -233,7 +233,6 @@ def test_mutations_are_accepted_or_refused_never_crash(data: st.DataObject) -> N
             parent[key] = data.draw(ANYTHING)
     try:
         config = from_dict(mutated)
-    except ConfigError as refusal:
-        assert str(refusal)
-    else:
-        assert from_dict(to_dict(config)) == config
+    except ConfigError:
+        return
+    assert from_dict(to_dict(config)) == config

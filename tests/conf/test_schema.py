@@ -77,7 +77,9 @@ def test_every_name_of_a_choice_has_its_file() -> None:
     assert names("model") == {"qnn", "mlp", "lstm"}
 
 
-@pytest.mark.parametrize("path", sorted((FOLDER / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((FOLDER / "experiment").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_every_experiment_composes_under_its_own_name(path: Path) -> None:
     assert load_config([f"experiment={path.stem}"]).name == path.stem
 

@@ -131,7 +131,7 @@ def test_noise_is_as_large_as_computed(
 ) -> None:
     scheme = Ckks(SumRange(20, 2.0, additions), parameters)
     errors = measured_errors(scheme, keys, additions, raw_decryption, seed=additions)
-    assert errors.std() == pytest.approx(parameters.noise(additions), rel=0.15)
+    assert errors.std() == pytest.approx(parameters.noise(additions), rel=0.06)
     assert abs(errors.mean()) < 0.1 * errors.std()
 
 

@@ -75,6 +75,15 @@ def test_fewer_than_min_clients_are_refused(
     assert holder.opened == {}
 
 
+def test_more_updates_than_the_parameters_are_sound_for_are_refused(
+    holder: KeyHolder, header: Header, body: bytes
+) -> None:
+    most = holder.scheme.sums.additions
+    with pytest.raises(OpeningRefusedError, match=f"sound for at most {most}"):
+        holder.open(pack(replace(header, contributions=most + 1), body))
+    assert holder.opened == {}
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("run", "run-2"), ("scheme", "plain"), ("key_id", "0" * 16)]
 )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ EXAMPLES = re.findall(
 @pytest.fixture
 def registries() -> Iterator[None]:
     """What a test registers is gone afterwards."""
-    held = [MODEL_CONFIGS, build._BUILDERS, datasets._LOADERS, SCHEMES]
+    held: list[dict[str, Any]] = [MODEL_CONFIGS, build._BUILDERS, datasets._LOADERS, SCHEMES]
     copies = [dict(registry) for registry in held]
     names = list(DATASET_NAMES)
     yield
@@ -45,7 +46,7 @@ class WideConfig(ModelConfig):
     width: int = setting(64, "units in the hidden layer", ge=1)
 
 
-def no_model(*_: object) -> object:
+def nothing(*_: object) -> Any:
     raise AssertionError("nothing is built here")
 
 
@@ -74,7 +75,7 @@ def test_the_block_prints_what_is_shown_under_it(
 
 @pytest.mark.usefixtures("registries")
 def test_a_model_of_yours_is_chosen_by_name_and_its_range_is_enforced(tmp_path: Path) -> None:
-    register_model("wide", WideConfig, no_model)
+    register_model("wide", WideConfig, nothing)
     (yaml,) = re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "wide.yaml").write_text(yaml)
@@ -90,17 +91,17 @@ def test_a_model_of_yours_is_chosen_by_name_and_its_range_is_enforced(tmp_path: 
 
 @pytest.mark.usefixtures("registries")
 def test_a_taken_name_is_refused() -> None:
-    register_model("wide", WideConfig, no_model)
+    register_model("wide", WideConfig, nothing)
     with pytest.raises(ConfigError, match="model 'wide' is already registered: choose another"):
-        register_model("wide", WideConfig, no_model)
+        register_model("wide", WideConfig, nothing)
     with pytest.raises(ConfigError, match="data set 'iris' is already registered: choose another"):
-        register_dataset("iris", no_model)
+        register_dataset("iris", nothing)
 
 
 @pytest.mark.usefixtures("registries")
 def test_a_schema_that_names_another_model_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"WideConfig has the default name 'wide'.*'wider'"):
-        register_model("wider", WideConfig, no_model)
+        register_model("wider", WideConfig, nothing)
     assert "wider" not in MODEL_CONFIGS
 
 

@@ -126,7 +126,7 @@ def test_regression_metrics_are_those_of_scikit_learn(configure: Configure) -> N
         (
             {"model": {"name": "qnn", "n_qubits": 30}},
             ConfigError,
-            r"n_qubits=30 with client.batch_size=16 needs about 47,104.0 GiB",
+            r"n_qubits=30 needs about 47,104.0 GiB of memory for 16 states",
         ),
     ],
 )

@@ -208,7 +208,7 @@ def test_only_more_rounds_may_be_asked_for(
     configure: Configure, run: Run, tmp_path: Path, override: str
 ) -> None:
     RunFolder(tmp_path / "run").write_config(configure())
-    with pytest.raises(ConfigError, match="is not allowed with resume: .* only rounds=N may chan"):
+    with pytest.raises(ConfigError, match=r"is not allowed with resume: .* only rounds=N may chan"):
         resumed_config(tmp_path / "run", ["resume=run", override])
 
 

@@ -51,7 +51,7 @@ def test_a_folder_with_a_run_is_not_used_again(tmp_path: Path, configure: Config
 
 
 def test_what_is_no_run_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="is no run folder: it holds no config.yaml"):
+    with pytest.raises(StorageError, match=r"is no run folder: it holds no config\.yaml"):
         RunFolder.open(tmp_path)
     with pytest.raises(StorageError, match="is no run folder"):
         RunFolder.open(tmp_path / "nowhere")

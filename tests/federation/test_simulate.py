@@ -259,7 +259,7 @@ def test_a_refused_configuration_leaves_no_folder(
 def test_a_failed_run_says_so_in_its_summary(
     configure: Configure, run: Run, tmp_path: Path
 ) -> None:
-    with pytest.raises(FederationError, match="raise strategy.bound"):
+    with pytest.raises(FederationError, match=r"raise strategy\.bound"):
         run(configure({**ENCRYPTED, "strategy.bound": 0.001}))
     summary = read_json(tmp_path / "run" / "summary.json")
     assert (summary["status"], summary["rounds"]) == ("failed", 0)

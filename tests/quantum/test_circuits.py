@@ -73,9 +73,7 @@ def expectations(
     for layer in range(layers):
         if encoding == "reuploading":
             steps += [on({wire: ry(x[wire] / layers)}, n) for wire in range(n)]
-        # Every re-uploading layer is an ansatz of one layer, so its entanglers reach one wire.
-        reach = layer if encoding == "angle" else 0
-        steps += layer_matrices(weights[layer], reach, n, ansatz, entangler)
+        steps += layer_matrices(weights[layer], layer, n, ansatz, entangler)
     state = np.zeros(2**n, complex)
     state[0] = 1
     for step in steps:

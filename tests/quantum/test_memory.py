@@ -38,6 +38,6 @@ def test_thirty_qubits_are_refused_with_what_they_need(monkeypatch: pytest.Monke
     monkeypatch.setattr(memory, "available_memory", lambda: 16 * 2**30)
     shape = DataShape(features=4, window=0, outputs=3, batch=32)
     # 2 layers of 3 angles on 30 wires: 184 states x 32 examples x 16 GiB.
-    words = r"n_qubits=30 with client.batch_size=32 needs about 94,208.0 GiB .* 16.0 GiB are free"
+    words = r"n_qubits=30 needs about 94,208.0 GiB of memory for 32 states .* 16.0 GiB are free"
     with pytest.raises(ConfigError, match=words):
         build_model(QnnConfig(n_qubits=30), QuantumConfig(), shape)
