@@ -55,7 +55,7 @@ class Aggregation:
         bound: Largest magnitude of an update's coordinate.
         grid_bits: Updates are rounded to multiples of 2**-grid_bits.
         key_holder: Node that makes the keys and opens sums. Unset, it is the node whose role says
-            so, else the client with the lowest id, which then trains as well.
+            so, else the first client, which then trains as well.
 
     Raises:
         ConfigError: A name is unknown or a value out of range.

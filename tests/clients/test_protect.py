@@ -13,8 +13,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 
 from qfl._flower_compat import set_task_identity
 from qfl.clients import ProtectMod
-from qfl.crypto import Header, KeyPair, Step, from_limbs, make_scheme, pack, unpack
-from qfl.errors import ConfigError, CryptoError, OpeningRefusedError, PayloadError, RangeError
+from qfl.crypto import Header, KeyPair, Step, from_limbs, make_scheme, unpack
+from qfl.errors import ConfigError, CryptoError, PayloadError, RangeError
 
 STEP = Step(
     step="train",
@@ -317,107 +317,3 @@ def test_a_model_changed_in_place_still_gives_its_difference() -> None:
 
     _, steps = vector(call(message_of(STEP), app))
     assert (steps / 2**20).tolist() == [0.0625, -0.125, 0.25, 0.25]
-
-
-HELLO = replace(STEP, step="hello", label="hello", round=0)
-
-
-@pytest.mark.parametrize(
-    ("options", "node_config", "client", "holder"),
-    [
-        ({}, {}, 1, 0),
-        ({}, {"role": "key-holder"}, 0, 1),
-        ({}, {"role": "both"}, 1, 1),
-        ({"role": "key-holder"}, {"role": "client"}, 0, 1),
-        ({"role": lambda context: "both"}, {}, 1, 1),
-    ],
-)
-def test_a_node_says_what_it_does(
-    options: dict[str, Any], node_config: dict[str, Any], client: int, holder: int
-) -> None:
-    reply = call(message_of(HELLO), context=context_of(**node_config), **options)
-    roles = reply.content["roles"]
-    assert (roles["client"], roles["key-holder"]) == (client, holder)
-
-
-def test_an_unknown_role_is_refused() -> None:
-    with pytest.raises(
-        PayloadError, match="role 'boss' is unknown; known: client, key-holder, both"
-    ):
-        call(message_of(HELLO), role="boss")
-
-
-KEYGEN = replace(STEP, step="keygen", label="keygen", round=0, scheme="ckks")
-
-
-def opening(payload: bytes, step: Step = KEYGEN) -> Message:
-    data = Array("uint8", (len(payload),), "qfl.ckks", payload)
-    asked = replace(step, step="open", round=1, label="train")
-    return message_of(asked, **{"qfl-payload": ArrayRecord({"data": data})})
-
-
-def sum_for(public: bytes, count: int, label: str = "train") -> bytes:
-    import hashlib
-
-    scheme = make_scheme("ckks", KEYGEN.longest, KEYGEN.sums)
-    total = scheme.accumulator(2, public)
-    for i in range(count):
-        total.add(scheme.protect(np.array([i, 10 * i]), public))
-    key_id = hashlib.sha256(public).hexdigest()[:16]
-    return pack(Header("ckks", key_id, "run-1", 1, label, 2, count), total.result())
-
-
-def made_key(context: Context, step: Step = KEYGEN) -> bytes:
-    key: bytes = call(message_of(step), context=context).content["qfl-key"]["data"].data
-    return key
-
-
-def test_a_key_holder_makes_one_key_per_run_and_opens_sums() -> None:
-    context = context_of()
-    public = made_key(context)
-    assert made_key(context) == public
-    reply = call(opening(sum_for(public, 3)), context=context)
-    assert reply.content["qfl-payload"]["data"].numpy().tolist() == [3, 30]
-    other = made_key(context, replace(KEYGEN, run="run-2"))
-    assert other != public
-
-
-def test_a_key_holder_remembers_what_it_opened() -> None:
-    context = context_of()
-    public = made_key(context)
-    first = sum_for(public, 3)
-    call(opening(first), context=context)
-    again = call(opening(first), context=context)
-    assert again.content["qfl-payload"]["data"].numpy().tolist() == [3, 30]
-    with pytest.raises(OpeningRefusedError, match="another sum was already opened for round 1"):
-        call(opening(sum_for(public, 4)), context=context)
-    call(opening(sum_for(public, 4, "evaluate")), context=context)
-
-
-def test_a_key_holder_keeps_to_the_terms_on_which_it_made_the_key() -> None:
-    context = context_of()
-    public = made_key(context, replace(KEYGEN, min_clients=3))
-    weaker = replace(KEYGEN, min_clients=1)
-    with pytest.raises(OpeningRefusedError, match=r"a sum of 2 updates .* at least 3 are needed"):
-        call(opening(sum_for(public, 2), weaker), context=context)
-
-
-def test_a_key_for_single_updates_is_never_made() -> None:
-    with pytest.raises(OpeningRefusedError, match="a sum of one update is that update"):
-        call(message_of(replace(KEYGEN, min_clients=1)))
-
-
-def test_a_node_without_a_key_opens_nothing() -> None:
-    with pytest.raises(OpeningRefusedError, match="this node holds no key"):
-        call(opening(b"qfl1"))
-
-
-def test_the_secret_key_stays_where_it_was_made() -> None:
-    context = context_of()
-    reply = call(message_of(KEYGEN), context=context)
-    secret = context.state["qfl-key-holder"]["secret"]
-    assert list(reply.content) == ["qfl-key"]
-    sent = reply.content["qfl-key"]["data"].data
-    assert secret not in sent
-    pieces = [secret[at : at + 32] for at in range(1000, len(secret) - 32, 500)]
-    assert pieces and not any(piece in sent for piece in pieces)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from qfl.federation.local_grid import LocalGrid
@@ -82,3 +82,23 @@ def test_the_log_says_what_is_assumed(
         logger.removeHandler(caplog.handler)
     assert "Scheme: ckks, trust: key_holder" in caplog.text
     assert "server and key holder do not collude" in caplog.text
+
+
+def test_a_loop_may_train_other_arrays_than_those_of_the_last_round(
+    make_toy: Callable[..., Any],
+) -> None:
+    """A loop of somebody's own, which changes the model between rounds."""
+    toy = make_toy()
+    strategy = SecureStrategy(Aggregation("plain"))
+    model = toy.initial["weight"]
+    with LocalGrid(toy.app(), 3) as grid:
+        for round in (1, 2):
+            model = model * 0.5
+            sent = strategy.configure_train(
+                round, record_of({"weight": model}), ConfigRecord(), grid
+            )
+            arrays, _ = strategy.aggregate_train(round, grid.send_and_receive(sent))
+            assert arrays is not None
+            expected = model + toy.mean(model, [1, 1, 1])
+            model = arrays["weight"].numpy()
+            np.testing.assert_allclose(model, expected, rtol=0, atol=1e-5)

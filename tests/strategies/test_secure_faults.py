@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
+from flwr.app import ConfigRecord, Context, Message
 
 from qfl.clients import ProtectMod
 from qfl.crypto import Step
-from qfl.errors import ConfigError, FederationError
+from qfl.errors import FederationError
 from qfl.federation.grid_messages import copy_message
 from qfl.federation.local_grid import LocalGrid
 from qfl.records import record_of
@@ -23,7 +22,6 @@ from qfl.strategies import (
     Event,
     RoundFinished,
     SecureStrategy,
-    SelectBySize,
 )
 
 PAYLOAD = "qfl-payload"
@@ -51,19 +49,6 @@ def with_payload(reply: Message, data: bytes) -> Message:
 def payload_of(reply: Message) -> bytes:
     data: bytes = reply.content[PAYLOAD]["data"].data
     return data
-
-
-class Broken(ProtectMod):
-    """A mod that does something else in one kind of step."""
-
-    def __init__(self, step: str, act: Callable[[Message], Message | None]) -> None:
-        super().__init__()
-        self._step, self._act = step, act
-
-    def __call__(self, message: Message, context: Context, call_next: Any) -> Message:
-        asked = Step.from_json(message.content["qfl"]["step"]).step
-        made = self._act(message) if asked == self._step else None
-        return made or super().__call__(message, context, call_next)
 
 
 def fail_of(node: int) -> Callable[[Message, Context], None]:
@@ -304,180 +289,3 @@ def test_a_payload_of_another_run_is_refused(
     toy = make_toy()
     run(toy, plain(), tamper=replay)
     assert "it has run='" in problems(run(toy, plain(), tamper=replay))[2]
-
-
-def dead(message: Message) -> Message:
-    raise OSError("disk gone")
-
-
-def no_values(message: Message) -> Message:
-    return Message(RecordDict({PAYLOAD: ArrayRecord()}), reply_to=message)
-
-
-def text_values(message: Message) -> Message:
-    values = ArrayRecord([np.array(["a", "b"])])
-    return Message(RecordDict({PAYLOAD: ArrayRecord({"data": values["0"]})}), reply_to=message)
-
-
-@pytest.mark.parametrize(
-    ("step", "act", "words"),
-    [
-        ("keygen", dead, r"key holder 1 refused: disk gone"),
-        ("open", dead, r"key holder 1 refused: disk gone"),
-        ("open", no_values, r"the key holder opened \(0,\) float64 values; expected \(8,\) int64"),
-        ("open", text_values, r"the key holder opened \(2,\) <U1 values; expected \(8,\) int64"),
-    ],
-)
-def test_a_key_holder_that_fails_ends_the_run(
-    run: Callable[..., Any],
-    make_toy: Callable[..., Any],
-    step: str,
-    act: Callable[[Message], Message],
-    words: str,
-) -> None:
-    with pytest.raises(FederationError, match=words):
-        run(make_toy(mods=[Broken(step, act)]), SecureStrategy(Aggregation("ckks")))
-
-
-def test_a_key_holder_that_never_answers_ends_the_run(
-    run: Callable[..., Any], make_toy: Callable[..., Any], gate: threading.Event
-) -> None:
-    def hang(message: Message) -> None:
-        gate.wait(FAR_S)
-
-    with pytest.raises(FederationError, match=r"key holder 1 (did not reply|refused)"):
-        run(make_toy(mods=[Broken("keygen", hang)]), SecureStrategy(Aggregation("ckks")), timeout=1)
-
-
-def test_a_key_holder_opens_one_sum_per_round(
-    make_toy: Callable[..., Any],
-) -> None:
-    toy = make_toy()
-    model = record_of(toy.initial)
-    strategy = SecureStrategy(Aggregation("ckks"))
-    with LocalGrid(toy.app(), 3) as grid:
-        session = strategy.prepare(grid, model)
-        for attempt in range(2):
-            messages = list(strategy.configure_train(1, model, ConfigRecord(), grid))
-            replies = list(session.collect(messages[: 3 - attempt]))
-            if attempt == 0:
-                strategy.aggregate_train(1, replies)
-                continue
-            with pytest.raises(
-                FederationError,
-                match=r"key holder 1 refused: another sum was already opened for round 1",
-            ):
-                strategy.aggregate_train(1, replies)
-
-
-def test_a_named_key_holder_has_to_be_there(
-    run: Callable[..., Any], make_toy: Callable[..., Any]
-) -> None:
-    with pytest.raises(FederationError, match="key holder 9 is not among the nodes that answered"):
-        run(make_toy(), SecureStrategy(Aggregation("ckks", key_holder=9)))
-
-
-def unprotected(make_toy: Callable[..., Any], *nodes: int) -> Any:
-    class Sometimes(ProtectMod):
-        def __call__(self, message: Message, context: Context, call_next: Any) -> Message:
-            if context.node_id in nodes:
-                content = RecordDict({"metrics": MetricRecord({"num-examples": 1})})
-                return Message(content, reply_to=message)
-            return super().__call__(message, context, call_next)
-
-    return make_toy(mods=[Sometimes()])
-
-
-def test_nodes_without_the_mod_are_left_out_and_named(
-    run: Callable[..., Any], make_toy: Callable[..., Any]
-) -> None:
-    ran = run(unprotected(make_toy, 2), plain())
-    assert ran.events[0].clients == 2
-    assert ran.events[0].notes == ("left out: node 2: it does not carry qfl's protect mod",)
-
-
-def test_too_few_nodes_with_the_mod_are_refused(
-    run: Callable[..., Any], make_toy: Callable[..., Any]
-) -> None:
-    with pytest.raises(
-        FederationError,
-        match=r"1 clients answered, at least 2 are needed; first problem: node \d: it does not "
-        "carry qfl's protect mod",
-    ):
-        run(unprotected(make_toy, 2, 3), plain())
-
-
-def test_an_app_without_the_mod_that_fails_on_our_question_is_named(
-    run: Callable[..., Any], make_toy: Callable[..., Any]
-) -> None:
-    with pytest.raises(FederationError, match=r"0 clients answered, .* first problem: node \d: "):
-        run(make_toy(mods=[]), plain())
-    toy = make_toy()
-    toy.app = ClientApp
-    with pytest.raises(FederationError, match="0 clients answered"):
-        run(toy, plain())
-
-
-def test_clients_without_examples_are_refused(
-    run: Callable[..., Any], make_toy: Callable[..., Any]
-) -> None:
-    with pytest.raises(FederationError, match="the clients hold no examples at all"):
-        run(make_toy((0, 0, 0)), plain(weighting="examples"))
-
-
-def test_a_round_in_which_only_empty_clients_answer_is_refused(
-    run: Callable[..., Any], make_toy: Callable[..., Any]
-) -> None:
-    with pytest.raises(FederationError, match="the weights of 2 replies add up to 0"):
-        run(make_toy((0, 0, 5), before=fail_of(3)), plain(weighting="examples"))
-
-
-def test_every_count_is_needed_before_the_first_round(
-    run: Callable[..., Any], make_toy: Callable[..., Any]
-) -> None:
-    def fail(message: Message) -> None:
-        raise OSError("no data folder")
-
-    class NoCount(Broken):
-        def __call__(self, message: Message, context: Context, call_next: Any) -> Message:
-            if context.node_id != 3:
-                return ProtectMod.__call__(self, message, context, call_next)
-            return super().__call__(message, context, call_next)
-
-    with pytest.raises(FederationError, match="count: 2 of 3 clients answered"):
-        run(make_toy(mods=[NoCount("sum", fail)]), plain(weighting="examples"))
-
-
-@pytest.mark.parametrize("size", [-1.0, float("nan"), float("inf")])
-def test_a_size_that_is_none_is_refused(
-    run: Callable[..., Any], make_toy: Callable[..., Any], size: float
-) -> None:
-    strategy = SecureStrategy(Aggregation("plain"), selection=SelectBySize(2))
-    with pytest.raises(
-        FederationError,
-        match=r"clients \[2\] did not say how many examples they hold; first problem: node 2: its "
-        "reply to query.count holds no array 'count'",
-    ):
-        run(make_toy((1, size, 1)), strategy)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"scheme": "ckk"}, "unknown scheme 'ckk'; did you mean 'ckks'"),
-        ({"weighting": "example"}, "unknown weighting 'example'; did you mean 'examples'"),
-        ({"min_clients": 1}, "min_clients=1 is not allowed with scheme ckks: must be >= 2"),
-        ({"scheme": "plain", "min_clients": 0}, "min_clients=0 .* must be >= 1$"),
-        ({"bound": 0.0}, "bound must be > 0 and <= 64"),
-        ({"bound": float("nan")}, "bound=nan"),
-        ({"grid_bits": 23}, "grid_bits >= 8 and <= 22"),
-    ],
-)
-def test_an_aggregation_that_cannot_work_is_refused(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        Aggregation(**options)
-
-
-def test_a_strategy_that_was_not_started_has_no_session() -> None:
-    with pytest.raises(FederationError, match="call prepare or start first"):
-        plain().session  # noqa: B018
