@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-slow bench-grid lint format configuration-reference clean
+.PHONY: help demo doctor test test-slow bench-grid bench-quantum lint format configuration-reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
@@ -22,6 +22,9 @@ test: $(VENV)/.dev ## set up, then run the tests
 
 test-slow: $(VENV)/.dev ## tests that take minutes: Ray, long runs
 	@$(BIN)/python -m pytest -q -m slow
+
+bench-quantum: $(VENV)/.dev ## quantum layers beside PennyLane's own; QUICK=--quick for four sizes
+	@$(BIN)/python benchmarks/quantum_layers.py $(QUICK)
 
 bench-grid: $(VENV)/.dev ## what the local grid costs, beside Flower's Ray engine
 	@$(BIN)/python benchmarks/local_grid.py
@@ -42,7 +45,7 @@ configuration-reference: $(VENV)/.qfl ## write docs/configuration.md from the sc
 clean: ## remove the environment and caches; runs in outputs/ stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(VENV)/.qfl: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.qfl: pyproject.toml setup.py constraints.txt qfl/quantum/native/kernel.cpp | $(BIN)/python
 	@echo "Installing qfl and what it needs into $(VENV); the first time takes a minute or more."
 	@$(PIP) install -c constraints.txt -e .
 	@touch $@

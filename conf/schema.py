@@ -105,10 +105,15 @@ class PreprocessConfig:
 class QuantumConfig:
     """What runs the circuits (group ``quantum``)."""
 
-    device: str = setting("default.qubit", "PennyLane device")
+    engine: str = setting(
+        "auto",
+        "auto takes the fastest engine that runs the circuit; pennylane the device below",
+        choices=("auto", "kernel", "torch", "pennylane"),
+    )
+    device: str = setting("default.qubit", "engine pennylane: device")
     diff_method: str = setting(
         "backprop",
-        "how gradients of circuits are computed",
+        "engine pennylane: how gradients of circuits are computed",
         choices=("backprop", "adjoint", "parameter-shift", "best"),
     )
 

@@ -37,6 +37,7 @@ def examine() -> list[Finding]:
         _flower,
         _torch,
         _pennylane,
+        _kernel,
         _tenseal,
         _opacus,
         _hydra,
@@ -127,6 +128,22 @@ def _pennylane() -> list[Finding]:
     )
     found.append(Finding("other devices", "works", f"{len(others)} registered"))
     return found
+
+
+def _kernel() -> list[Finding]:
+    from qfl.quantum.kernel_engine import KernelEngine
+
+    reason = KernelEngine.available()
+    if reason is None:
+        return [Finding("quantum kernel", "works", "compiled; circuits run on it")]
+    return [
+        Finding(
+            "quantum kernel",
+            "note",
+            f"{reason}; circuits run on the torch engine, several times slower",
+            f"install a C++ compiler (Debian: apt install g++), then {_pip()} install -e .",
+        )
+    ]
 
 
 def _tenseal() -> list[Finding]:

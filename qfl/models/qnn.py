@@ -57,7 +57,7 @@ class Qnn(nn.Module):
             diff_method=quantum.diff_method,
         )
         self.pre = nn.Linear(features, config.n_qubits)
-        self.circuit = QuantumLayer(circuit.qnode, circuit.weight_shapes)
+        self.circuit = QuantumLayer(circuit.qnode, circuit.weight_shapes, engine=quantum.engine)
         self.post = nn.Linear(config.n_qubits, outputs)
 
     def forward(self, x: Tensor) -> Tensor:

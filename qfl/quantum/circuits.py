@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from qfl.errors import ConfigError, unknown_name
@@ -27,6 +28,7 @@ class Circuit:
     n_qubits: int
 
 
+@lru_cache(maxsize=32)
 def build_circuit(
     *,
     n_qubits: int,
@@ -38,6 +40,8 @@ def build_circuit(
     diff_method: str = "backprop",
 ) -> Circuit:
     """Angle encoding, a layered ansatz, and <Z> on every wire.
+
+    The same request gives the same object, so that it is captured once.
 
     Features turn the equator state: Hadamard, then RY, so that <Z> = -sin(angle), which has a
     sign and a slope at 0, where cos has neither (Mari et al. 2020).

@@ -59,10 +59,15 @@ def options() -> list[tuple[str, str]]:
 def test_every_option_composes(group: str, option: str) -> None:
     config = load_config([f"{group}={option}", *(OWN_DATA if group == "dataset" else [])])
     chosen = getattr(config, group)
-    expected = {"strategy": "scheme", "quantum": "device", "client": None}.get(group, "name")
+    expected = {"strategy": "scheme", "quantum": None, "client": None}.get(group, "name")
     if expected:
-        found = getattr(chosen, expected).replace(".", "_")
-        assert found.startswith(option)
+        assert getattr(chosen, expected) == option
+
+
+def test_quantum_options_choose_engine_and_device() -> None:
+    fast, lightning = (load_config([f"quantum={name}"]).quantum for name in ("fast", "lightning"))
+    assert (fast.engine, fast.device) == ("auto", "default.qubit")
+    assert (lightning.engine, lightning.device) == ("pennylane", "lightning.qubit")
 
 
 def test_every_name_of_a_choice_has_its_file() -> None:
