@@ -32,13 +32,14 @@ class Row:
 
 def report(name: str, rows: list[Row], met: list[bool]) -> None:
     """Print a table and write ``results/NAME.json``; a missed target is printed as missed."""
-    print(f"{'case':34} {'metric':12} {'ours':>10} {'peer':>10} {'ratio':>7}  target")
+    print(f"{'case':34} {'metric':12} {'ours':>10} {'peer':>11} {'':>10} {'ratio':>7}  target")
     for row, reached in zip(rows, met, strict=True):
         peer = "" if row.peer_value is None else f"{row.peer_value:.4g}"
         ratio = "" if row.ratio is None else f"{row.ratio:.1f}x"
         mark = "" if reached else "  MISSED"
         print(
-            f"{row.case:34} {row.metric:12} {row.ours:>10.4g} {peer:>10} {ratio:>7}  "
+            f"{row.case:34} {row.metric:12} {row.ours:>10.4g} {row.peer:>11} {peer:>10} "
+            f"{ratio:>7}  "
             f"{row.target}{mark}"
         )
     RESULTS.mkdir(exist_ok=True)

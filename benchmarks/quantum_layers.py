@@ -3,7 +3,7 @@
 AngleEmbedding, strongly entangling layers, <Z> on every wire; float32, one core. Ours is
 ``QuantumLayer`` on the compiled kernel and on torch; peers are PennyLane's ``TorchLayer`` on
 default.qubit with backpropagation and on lightning.qubit with adjoint gradients. All take turns in
-one process, in blocks; figures are medians.
+one process, in blocks; figures are medians of processor time, which other load disturbs least.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def candidates(n: int, depth: int) -> dict[str, torch.nn.Module]:
 
 
 def measure(layers: dict[str, torch.nn.Module], n: int, batch: int) -> dict[str, float]:
-    """Median milliseconds of one forward and backward pass."""
+    """Median milliseconds of processor time of one forward and backward pass."""
     inputs = torch.randn(batch, n, requires_grad=True)
     taken: dict[str, list[float]] = {name: [] for name in layers}
     steps = {name: _step(layer, inputs) for name, layer in layers.items()}
@@ -79,10 +79,10 @@ def measure(layers: dict[str, torch.nn.Module], n: int, batch: int) -> dict[str,
         for name, step in steps.items():
             if often[name] == 0:
                 continue
-            started = time.perf_counter()
+            started = time.process_time()
             for _ in range(often[name]):
                 step()
-            taken[name].append((time.perf_counter() - started) / often[name] * 1e3)
+            taken[name].append((time.process_time() - started) / often[name] * 1e3)
     return {name: statistics.median(values) for name, values in taken.items() if values}
 
 
@@ -98,9 +98,9 @@ def _step(layer: torch.nn.Module, inputs: torch.Tensor) -> Callable[[], None]:
 def _repeats(step: Callable[[], None]) -> int:
     """Runs in a block of about 50 ms; 0 for a step that would take the whole run."""
     step()
-    started = time.perf_counter()
+    started = time.process_time()
     step()
-    once = time.perf_counter() - started
+    once = time.process_time() - started
     return 0 if once > 20 else max(1, int(0.05 / once))
 
 

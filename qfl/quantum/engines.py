@@ -21,7 +21,7 @@ class Engine(Protocol):
         """Name in the configuration."""
 
     def __call__(self, inputs: Tensor, weights: Tensor) -> Tensor:
-        """(batch, n_inputs) and (n_weights,) to (batch, outputs), in the type of ``inputs``."""
+        """(batch, n_inputs) and n_weights to (batch, outputs), in the type of ``inputs``."""
 
 
 def check_engine(wanted: str) -> None:

@@ -85,7 +85,7 @@ class KernelEngine:
 
         Args:
             inputs: (B, n_inputs), float32 or float64, on the CPU; B may be 0.
-            weights: (n_weights,) of the same type.
+            weights: n_weights in any shape, of the same type.
 
         Returns:
             (B, outputs) of the same type.
@@ -133,7 +133,11 @@ class KernelEngine:
         if inputs.dtype not in (torch.float32, torch.float64):
             raise ConfigError(f"inputs are {inputs.dtype}: float32 or float64 is needed")
         self._check_one("inputs", inputs, (inputs.shape[0], self.plan.n_inputs), inputs)
-        self._check_one("weights", weights, (self.plan.n_weights,), inputs)
+        if weights.numel() != self.plan.n_weights:
+            raise ConfigError(
+                f"weights have shape {tuple(weights.shape)}: {self.plan.n_weights} are needed"
+            )
+        self._check_one("weights", weights, tuple(weights.shape), inputs)
 
     def _check_one(self, name: str, given: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
         if given.shape != shape:
@@ -205,7 +209,8 @@ class _Run(torch.autograd.Function):
         inputs, weights = ctx.saved_tensors
         # Grad mode is on here only under create_graph=True.
         gradients = _Gradients.apply if torch.is_grad_enabled() else _gradients
-        return (*gradients(inputs, weights, grad_outputs, ctx.engine), None)
+        by_inputs, by_weights = gradients(inputs, weights, grad_outputs, ctx.engine)
+        return by_inputs, by_weights.view(weights.shape), None
 
 
 def _gradients(

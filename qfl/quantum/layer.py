@@ -138,8 +138,10 @@ class QuantumLayer(nn.Module):
         if engine is None:
             outputs = self._on_device(flat)
         else:
-            parts = [getattr(self, name).reshape(-1) for name in self.weight_names]
-            weights = parts[0] if len(parts) == 1 else torch.cat(parts)
+            parts = [getattr(self, name) for name in self.weight_names]
+            weights = parts[0]
+            if len(parts) > 1:
+                weights = torch.cat([part.reshape(-1) for part in parts])
             if flat.dtype != weights.dtype:
                 weights = weights.to(flat.dtype)
             if engine.name == "kernel" and _needs_torch(flat, weights):

@@ -71,12 +71,12 @@ class TorchEngine:
 
         Args:
             inputs: (batch, n_inputs), float32 or float64.
-            weights: (n_weights,), of the same type.
+            weights: n_weights in any shape, of the same type.
 
         Returns:
             (batch, outputs), of the same type.
         """
-        return self.read(self.state(inputs, weights))
+        return self.read(self.state(inputs, weights.reshape(-1)))
 
     def state(self, inputs: Tensor, weights: Tensor) -> Tensor:
         """The final state, (batch, 2**n_wires), complex."""

@@ -392,7 +392,7 @@ def test_refuses_says_why_or_nothing() -> None:
     [
         (torch.zeros(3), torch.zeros(6), "shape"),
         (torch.zeros(2, 3), torch.zeros(6), r"inputs have shape \(2, 3\): \(2, 2\)"),
-        (torch.zeros(2, 2), torch.zeros(5), r"weights have shape \(5,\): \(6,\)"),
+        (torch.zeros(2, 2), torch.zeros(5), r"weights have shape \(5,\): 6 are needed"),
         (torch.zeros(2, 2), torch.zeros(6).double(), "make them equal"),
         (torch.zeros(2, 2).half(), torch.zeros(6).half(), "float32 or float64"),
         (torch.zeros(2, 2, device="meta"), torch.zeros(6), "on meta"),
