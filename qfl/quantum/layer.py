@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from qfl.errors import ConfigError
 from qfl.quantum.capture import capture
 from qfl.quantum.engines import Engine, check_engine, choose_engine
+from qfl.quantum.kernel_engine import KernelEngine
 from qfl.quantum.lower import UnsupportedError
 from qfl.quantum.plan import Plan
 from qfl.quantum.torch_engine import TorchEngine
@@ -150,6 +151,45 @@ class QuantumLayer(nn.Module):
         if inputs.ndim == 2:
             return outputs
         return outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
+
+    def per_sample_gradients(self, inputs: Tensor, grad_outputs: Tensor) -> dict[str, Tensor]:
+        """Gradients of every sample's own outputs by the weights, as DP-SGD needs them.
+
+        Args:
+            inputs: (batch, …, features).
+            grad_outputs: (batch, …, outputs): gradients by the outputs.
+
+        Returns:
+            For each weight (batch, *shape), summed over the dimensions in between.
+        """
+        batch, features = len(inputs), inputs.shape[-1]
+        # ``forward`` and not a call: this runs inside a hook, and must not set off others.
+        self.forward(inputs[:1])
+        flat = inputs.detach().reshape(-1, features)
+        upstream = grad_outputs.detach().reshape(len(flat), -1)
+        parts = [getattr(self, name).detach() for name in self.weight_names]
+        weights = torch.cat([part.reshape(-1) for part in parts])
+        engine = self._engine
+        if isinstance(engine, KernelEngine) and flat.device.type == "cpu":
+            _, found = engine.per_sample_gradients(flat, weights, upstream)
+        else:
+            found = self._one_by_one(flat, upstream)
+        found = found.reshape(batch, -1, weights.numel()).sum(1)
+        pieces = torch.split(found, [part.numel() for part in parts], dim=1)
+        return {
+            name: piece.reshape(batch, *part.shape)
+            for name, piece, part in zip(self.weight_names, pieces, parts, strict=True)
+        }
+
+    def _one_by_one(self, flat: Tensor, upstream: Tensor) -> Tensor:
+        rows = []
+        weights = [getattr(self, name) for name in self.weight_names]
+        for sample, gradient in zip(torch.split(flat, 1), torch.split(upstream, 1), strict=True):
+            with torch.enable_grad():
+                outputs = self.forward(sample)
+            found = torch.autograd.grad(outputs, weights, gradient.to(outputs.dtype))
+            rows.append(torch.cat([part.reshape(-1) for part in found]))
+        return torch.stack(rows) if rows else flat.new_zeros((0, sum(w.numel() for w in weights)))
 
     def _on_device(self, flat: Tensor) -> Tensor:
         weights = {name: getattr(self, name) for name in self.weight_names}
