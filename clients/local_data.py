@@ -62,9 +62,23 @@ def moments_length(config: ExperimentConfig, features: int) -> int:
     )
 
 
-def statistics_of(config: ExperimentConfig, summed: Moments) -> Statistics:
-    """Statistics from moments, of one client or of all."""
-    return fit_statistics(summed, scale=config.preprocess.scale, pca=config.preprocess.pca)
+def statistics_of(
+    config: ExperimentConfig, summed: Moments, *, through_scheme: bool = False
+) -> Statistics:
+    """Statistics from moments, of one client or of all.
+
+    Args:
+        config: Scaling and projection.
+        summed: Moments.
+        through_scheme: Whether they were summed through an aggregation scheme, which rounds each
+            client's to 2^-24; otherwise they are exact.
+    """
+    return fit_statistics(
+        summed,
+        scale=config.preprocess.scale,
+        pca=config.preprocess.pca,
+        tolerance=config.clients * 2.0**-24 if through_scheme else 0.0,
+    )
 
 
 def public(config: ExperimentConfig, dataset: Dataset) -> Statistics:

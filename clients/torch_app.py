@@ -153,7 +153,8 @@ def _statistics(config: ExperimentConfig, message: Message, own: Examples) -> St
     features = dataset.train.features
     cross = config.preprocess.pca is not None
     target = config.dataset.task == "regression"
-    return local_data.statistics_of(config, Moments.from_vector(vector, features, cross, target))
+    moments = Moments.from_vector(vector, features, cross, target)
+    return local_data.statistics_of(config, moments, through_scheme=True)
 
 
 def _model(config: ExperimentConfig, message: Message) -> torch.nn.Module:

@@ -108,7 +108,7 @@ def _check_together(config: ExperimentConfig) -> None:
     selection = strategy.selection
     chosen = {
         "all": config.clients,
-        "fraction": math.ceil(selection.fraction * config.clients),
+        "fraction": math.ceil(selection.fraction * config.clients - 1e-9),
         "count": selection.count,
         "by_size": selection.count,
     }[selection.name]

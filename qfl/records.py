@@ -6,10 +6,16 @@ Flower splits in chunks; as a configuration value they would take twice as long.
 
 from __future__ import annotations
 
+import threading
+
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from qfl.crypto import Arrays
 from qfl.errors import PayloadError
+
+# numpy parses an array's header with ``ast``, which CPython before 3.11.8 and 3.12.2 may fail at
+# when several threads do so at once (gh-106905).
+_PARSING = threading.Lock()
 
 STEP = "qfl"
 KEY = "qfl-key"
@@ -45,7 +51,8 @@ def arrays_of(record: ArrayRecord) -> Arrays:
         PayloadError: An array cannot be read as numbers.
     """
     try:
-        return {name: array.numpy() for name, array in record.items()}
+        with _PARSING:
+            return {name: array.numpy() for name, array in record.items()}
     except (TypeError, ValueError) as error:
         raise PayloadError(f"the arrays of a message cannot be read: {error}") from None
 

@@ -131,6 +131,11 @@ class SecureStrategy(Strategy):
         if isinstance(self.selection, SelectBySize):
             self._sizes = session.ask_sizes(asked)
             notes.append("selection by size: the server knows every client's number of examples")
+        if self.aggregation.weighting == "examples" and not isinstance(self.selection, SelectAll):
+            notes.append(
+                "rounds of different clients: from their summed weights the server can work out "
+                "every client's number of examples; weighting=uniform avoids that"
+            )
         holder = session.key_holder
         if holder is not None and holder in session.clients:
             notes.append(f"key holder {holder} also trains")
@@ -194,6 +199,8 @@ class SecureStrategy(Strategy):
         try:
             if resume is None:
                 self._evaluate_initial(result, initial_arrays, num_rounds, evaluate_fn)
+                if self.checkpoint:
+                    self.checkpoint(self._state)
             while self._state.round < num_rounds:
                 if self.convergence.stops_after(self._state.losses):
                     break

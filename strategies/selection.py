@@ -74,7 +74,7 @@ class SelectFraction:
         self, nodes: Sequence[int], round: int, seed: int, sizes: Mapping[int, int]
     ) -> list[int]:
         """``ceil(fraction * len(nodes))`` nodes."""
-        return _draw(nodes, math.ceil(self.fraction * len(nodes)), round, seed, None)
+        return _draw(nodes, math.ceil(self.fraction * len(nodes) - 1e-9), round, seed, None)
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ class Session:
         wanted = self.aggregation.key_holder
         if wanted is not None and wanted not in {*holders, *self.clients}:
             raise FederationError(f"key holder {wanted} is not among the nodes that answered")
-        self.key_holder = wanted or (holders or self.clients)[0]
+        self.key_holder = (holders or self.clients)[0] if wanted is None else wanted
 
     def make_keys(self, longest: int) -> None:
         """Have the key holder make the run's keys, for vectors of up to ``longest`` values."""
@@ -239,9 +239,21 @@ class Session:
                 pause = min(pause * 1.5, 0.2)
 
     def sum(
-        self, replies: Iterable[Message], step: Step, length: int, on_reply: OnReply | None = None
+        self,
+        replies: Iterable[Message],
+        step: Step,
+        length: int,
+        on_reply: OnReply | None = None,
+        needed: int | None = None,
     ) -> OpenedSum:
         """Add payloads as they arrive, and have the sum opened.
+
+        Args:
+            replies: As they come.
+            step: What was asked for.
+            length: Values in the vectors.
+            on_reply: Called with each reply and what is wrong with it.
+            needed: Fewest usable replies; unset, ``min_clients``. With fewer, nothing is opened.
 
         Raises:
             FederationError: Too few usable replies, or the key holder refused.
@@ -272,11 +284,12 @@ class Session:
                 self._informed.discard(node)
             if on_reply:
                 on_reply(reply, problem)
-        if added < self.aggregation.min_clients:
+        needed = needed or self.aggregation.min_clients
+        if added < needed:
             first = f"; first problem: {problems[0]}" if problems else "; the others never replied"
             raise FederationError(
                 f"round {step.round}, {step.label}: {added} usable replies, at least "
-                f"{self.aggregation.min_clients} are needed{first}"
+                f"{needed} are needed{first}"
             )
         payload = pack(
             Header(step.scheme, step.key_id, step.run, step.round, step.label, length, added),
@@ -297,12 +310,9 @@ class Session:
         """
         step = self.step("sum", label=label)
         replies = self.collect(self.messages(self.clients, step, kind, records))
-        opened = self.sum(replies, step, count * self.sums.limbs)
-        if opened.contributions < len(self.clients):
-            raise FederationError(
-                f"{label}: {opened.contributions} of {len(self.clients)} clients answered; all "
-                "are needed before the first round"
-            )
+        # A sum of some, and later of all, would give away the rest: all must answer, or nothing is
+        # opened.
+        opened = self.sum(replies, step, count * self.sums.limbs, needed=len(self.clients))
         return from_limbs(opened.values, self.sums)
 
     def ask_sizes(self, records: dict[str, Any]) -> dict[int, int]:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from qfl.errors import QflError
+from qfl.errors import ConfigError, QflError, StorageError
 from qfl.federation.compose import CONFIG_NAME, VERSION_BASE, register_schemas, translate
 
 _OPTIONS_WITH_VALUE = {
@@ -35,6 +35,9 @@ def run_simulate(arguments: list[str]) -> None:
     def job(composed: Any) -> None:
         try:
             _job(composed)
+        except KeyboardInterrupt:
+            _discard_if_unused()
+            raise
         except QflError as error:
             _discard_if_unused()
             if not _kept_for_later(error):
@@ -48,6 +51,8 @@ def run_simulate(arguments: list[str]) -> None:
     )(job)
     try:
         command()
+    except OSError as error:
+        raise StorageError(f"the run's folder cannot be made or used: {error}") from error
     except Exception as error:
         raise translate(error) from error
     finally:
@@ -72,9 +77,14 @@ def _options_first(arguments: list[str]) -> list[str]:
 
 def _in_its_own_folder(arguments: list[str]) -> list[str]:
     """A resumed run goes on in its own folder; Hydra must not start another."""
-    resume = next((a.partition("=")[2] for a in arguments if a.startswith("resume=")), None)
-    if not resume:
+    given = [a.partition("=")[2] for a in arguments if a.startswith("resume=")]
+    if not given:
         return arguments
+    resume = given[-1]
+    if not resume:
+        raise ConfigError("resume= names no folder: give the folder of a run, resume=RUN_DIR")
+    if {"-m", "--multirun"} & set(arguments):
+        raise ConfigError("resume goes on with one run: leave out --multirun")
     from qfl.federation.run_folder import RunFolder
 
     RunFolder.open(Path(resume))

@@ -103,8 +103,6 @@ def _torch() -> list[Finding]:
     found = [Finding("PyTorch", "works", f"{torch.__version__}, {os.cpu_count()} cores")]
     if torch.cuda.is_available():
         found.append(Finding("CUDA", "works", torch.cuda.get_device_name(0)))
-    else:
-        found.append(Finding("CUDA", "note", "no GPU in use: models train on the CPU"))
     return found
 
 

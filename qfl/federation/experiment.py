@@ -80,7 +80,7 @@ class Experiment:
             self.config.preprocess.pca is not None,
             self.task == "regression",
         )
-        self.statistics = [local_data.statistics_of(self.config, moments)]
+        self.statistics = [local_data.statistics_of(self.config, moments, through_scheme=True)]
 
     def pooled_statistics(self) -> Statistics:
         """Statistics of all training data in one place, for the pooled baseline."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,6 +35,34 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder for this process alone, as long as the context lasts.
+
+        Raises:
+            StorageError: Another run is using it, or it cannot be written.
+        """
+        lock = self.path / ".lock"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = lock.open("ab")
+        except OSError as error:
+            raise StorageError(f"cannot write to {self.path}: {error.strerror}") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StorageError(
+                    f"{self.path} is in use by another run: wait until it ends, or choose another "
+                    "folder with hydra.run.dir=…"
+                ) from None
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+                with suppress(OSError):
+                    self.path.rmdir()  # only goes when a refused run left it empty
 
     def refuse_used(self) -> None:
         """Refuse to mix the records of two runs.

@@ -23,7 +23,7 @@ from qfl.federation.engine import Watchers, run_federation
 from qfl.federation.experiment import Experiment
 from qfl.federation.files import drop_torn_line, write_json
 from qfl.federation.run_folder import RunFolder
-from qfl.strategies import Event, RoundFinished, ServerState, SetupFinished
+from qfl.strategies import ClientReplied, Event, RoundFinished, ServerState, SetupFinished
 
 
 def simulate(
@@ -52,19 +52,23 @@ def simulate(
     console = console or Console()
     _pin_threads()
     _quiet_logs()
-    state: ServerState | None = None
+    path = config.resume or run_dir
+    folder = RunFolder(Path(path) if path else _unused_path(config.name))
     if config.resume:
-        folder, state, config = _reopen(config)
-    else:
-        folder = RunFolder(Path(run_dir) if run_dir else _unused_path(config.name))
-        folder.refuse_used()
-    experiment = Experiment.prepare(config)
-    if state is not None:
-        _check_same_model(experiment, state, folder.path)
-        folder.forget_rounds_after(state.round)
-        drop_torn_line(folder.path / "audit.jsonl")
-    folder.write_config(config)
-    return _Run(experiment, folder, console, state).execute(report)
+        RunFolder.open(folder.path)
+    with folder.claimed():
+        state: ServerState | None = None
+        if config.resume:
+            state, config = _reopen(folder, config)
+        else:
+            folder.refuse_used()
+        experiment = Experiment.prepare(config)
+        if state is not None:
+            _check_same_model(experiment, state, folder.path)
+            folder.forget_rounds_after(state.round)
+            drop_torn_line(folder.path / "audit.jsonl")
+        folder.write_config(config)
+        return _Run(experiment, folder, console, state).execute(report)
 
 
 class _Run:
@@ -133,6 +137,14 @@ class _Run:
                         opened_by=event.opened_by,
                         key_id=event.key_id,
                     )
+                elif isinstance(event, ClientReplied):
+                    if event.error:
+                        folder.audit(
+                            "client_left_out",
+                            round=event.round,
+                            node=event.node,
+                            reason=event.error,
+                        )
                 elif isinstance(event, RoundFinished):
                     folder.record_round("main", event)
                     if event.round:
@@ -193,11 +205,10 @@ def _unused_path(name: str) -> Path:
     return next(path for path in itertools.chain([stamp], others) if not path.exists())
 
 
-def _reopen(config: ExperimentConfig) -> tuple[RunFolder, ServerState, ExperimentConfig]:
-    assert config.resume is not None
-    folder, saved = RunFolder.open(Path(config.resume))
+def _reopen(folder: RunFolder, config: ExperimentConfig) -> tuple[ServerState, ExperimentConfig]:
+    _, saved = RunFolder.open(folder.path)
     state = folder.latest_state()
-    return folder, state, replace(saved, rounds=max(config.rounds, state.round))
+    return state, replace(saved, rounds=max(config.rounds, state.round))
 
 
 def resumed_config(path: Path, overrides: Sequence[str]) -> ExperimentConfig:

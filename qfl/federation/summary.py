@@ -59,7 +59,7 @@ def summarize(
             "per_round": round(_mean([v["seconds"] for v in trained.values()]), 4),
         },
         "versions": versions(),
-        "notes": _notes(experiment, setup, metrics, baseline),
+        "notes": _notes(experiment, setup, metrics, baseline, folder.rounds("twin")),
     }
 
 
@@ -76,6 +76,7 @@ def _notes(
     setup: SetupFinished | None,
     metrics: dict[str, float],
     baseline: dict[str, Any],
+    twin_rounds: dict[int, dict[str, float]],
 ) -> list[str]:
     notes = [note[0].upper() + note[1:] + "." for note in setup.notes] if setup else []
     if experiment.config.preprocess.fit == "local":
@@ -89,10 +90,21 @@ def _notes(
             notes.append(
                 f"The quantum model is {100 * gap:.1f} points of accuracy behind its classical "
                 f"twin ({twin['parameters']} parameters against {experiment.parameters}) after "
-                "the same rounds: the circuit's bounded expectations learn more slowly than a "
-                "dense layer. More rounds, more layers or a higher client.lr narrow the gap."
+                f"the same rounds. {_fit(metrics, twin_rounds)}"
             )
     return notes
+
+
+def _fit(metrics: dict[str, float], twin_rounds: dict[int, dict[str, float]]) -> str:
+    """Whether the gap stands in the training data already, as measured."""
+    mine = metrics.get("train_loss")
+    theirs = twin_rounds[max(twin_rounds)].get("train_loss") if twin_rounds else None
+    if mine is None or theirs is None:
+        return "Training losses were not recorded."
+    losses = f"({mine:.3g} against {theirs:.3g} in the last round)"
+    if mine > theirs:
+        return f"It fits the training data less well too {losses}: it has learnt less so far."
+    return f"It fits the training data as well {losses}: what it learnt carries over less."
 
 
 def evaluation(experiment: Experiment, arrays: Arrays) -> dict[str, Any] | None:
