@@ -27,6 +27,7 @@ def run_simulate(arguments: list[str]) -> None:
         KeyboardInterrupt: The run was interrupted.
     """
     import hydra
+    from hydra.errors import HydraException
 
     register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to Hydra's own printer
@@ -51,9 +52,9 @@ def run_simulate(arguments: list[str]) -> None:
     )(job)
     try:
         command()
-    except OSError as error:
-        raise StorageError(f"the run's folder cannot be made or used: {error}") from error
     except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, HydraException):
+            raise StorageError(f"the run's folder cannot be made or used: {error}") from error
         raise translate(error) from error
     finally:
         sys.argv = before

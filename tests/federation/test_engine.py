@@ -67,7 +67,7 @@ def test_watchers_are_told_in_order(configure: Configure) -> None:
     assert [(event.round, event.replied) for event in replies] == [
         (1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3),
     ]  # fmt: skip
-    assert [state.round for state in states] == [1, 2]
+    assert [state.round for state in states] == [0, 1, 2]
     assert same(states[-1].arrays, final)
     assert states[-1].losses == [event.metrics["loss"] for event in rounds[1:]]
 
