@@ -139,6 +139,11 @@ class SecureStrategy(Strategy):
         holder = session.key_holder
         if holder is not None and holder in session.clients:
             notes.append(f"key holder {holder} also trains")
+            if self.aggregation.min_clients < 3:
+                notes.append(
+                    "a key holder that trains reads the other update in a sum of two: set "
+                    "min_clients=3 or more, or give one node the role key-holder"
+                )
         self._emit(
             SetupFinished(
                 clients=len(session.clients),

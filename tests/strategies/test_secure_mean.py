@@ -177,7 +177,8 @@ def test_events_tell_the_run_from_start_to_end(
     assert (setup.clients, setup.scheme, setup.trust) == (3, "ckks", "key_holder")
     assert (setup.examples, setup.parameters) == (80, 7)
     assert setup.opened_by == "key holder (node 1)"
-    assert setup.notes == ("key holder 1 also trains",)
+    assert setup.notes[0] == "key holder 1 also trains"
+    assert "reads the other update in a sum of two: set min_clients=3" in setup.notes[1]
     assert "do not collude" in setup.assumption
     assert len(setup.key_id) == 16
     for start in (2, 6):
