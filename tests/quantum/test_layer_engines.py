@@ -74,6 +74,15 @@ def test_capture_does_not_depend_on_the_callers_gradient_mode() -> None:
         assert layer.engine == FASTEST
 
 
+@pytest.mark.parametrize("engine", ["torch", FASTEST])
+def test_a_layer_first_called_in_inference_mode_still_trains(engine: str) -> None:
+    layer = QuantumLayer(qnode_of(templates), SHAPES, engine=engine)
+    with torch.inference_mode():
+        layer(torch.zeros(2, 3))
+    layer(torch.rand(2, 3)).sum().backward()
+    assert float(layer.weights.grad.abs().max()) > 0
+
+
 @pytest.mark.parametrize(
     ("circuit", "shots", "reason"),
     [
