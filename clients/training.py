@@ -102,5 +102,6 @@ def _optimizer(model: nn.Module, config: ClientConfig) -> torch.optim.Optimizer:
 
 
 def _distance(model: nn.Module, start: list[Tensor]) -> Tensor:
-    terms = [((now - then) ** 2).sum() for now, then in zip(model.parameters(), start, strict=True)]
+    pairs = zip(model.parameters(), start, strict=True)
+    terms = [((moved - origin) ** 2).sum() for moved, origin in pairs]
     return torch.stack(terms).sum()

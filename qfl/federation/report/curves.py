@@ -47,8 +47,6 @@ NAMES = {
     "bytes_down": "bytes down",
     "bytes_key_holder": "bytes key holder",
     "seconds": "time",
-    "seconds_train": "training time",
-    "seconds_open": "opening time",
     "max_abs_error": "largest error",
 }
 """What the metrics of a round are called, in the order in which tables show them."""
@@ -171,18 +169,14 @@ def traffic(run: Run) -> Figure | None:
         title="Bytes per round",
         alt=f"Line chart of bytes per round over all clients: {said}.",
         svg=to_svg(figure),
-        caption=f"Whole run: {bytes_text(sum(up.values()))} up, "
+        caption=f"All rounds, without setup and key holder: {bytes_text(sum(up.values()))} up, "
         f"{bytes_text(sum(down.values()))} down.",
     )
 
 
 def timing(run: Run) -> Figure | None:
-    """Seconds over the rounds, and where they went as far as it is recorded."""
-    parts = (
-        Line("whole round", _trained(run.main("seconds")), BLUE, "-", "o"),
-        Line("training", _trained(run.main("seconds_train")), GREEN, "-.", "^"),
-        Line("opening the sum", _trained(run.main("seconds_open")), ORANGE, "--", "s", hollow=True),
-    )
+    """Seconds over the rounds."""
+    parts = (Line("whole round", _trained(run.main("seconds")), BLUE, "-", "o"),)
     lines = list(filter(_has_values, parts))
     if not lines:
         return None

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from qfl.errors import StorageError
+from qfl.federation.files import write_atomic
 from qfl.federation.report import markup, sections
 from qfl.federation.report.curves import timing, traffic
 from qfl.federation.report.files import is_number
@@ -37,15 +36,7 @@ def write_report(run_dir: Path) -> Path:
     run_dir = Path(run_dir)
     page = render(read_run(run_dir))
     path = run_dir / "report.html"
-    temporary = run_dir / f".report-{uuid4().hex}.tmp"
-    try:
-        try:
-            temporary.write_bytes(page.encode("utf-8", "replace"))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
+    write_atomic(path, page.encode("utf-8", "replace"))
     return path
 
 
