@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PEERS  := .venv-peers
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-slow bench-grid bench-quantum lint format configuration-reference clean
+.PHONY: help demo doctor test test-slow test-torch-engine test-wheel bench-grid bench-peers bench-quantum lint format configuration-reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
@@ -23,7 +24,15 @@ test: $(VENV)/.dev ## set up, then run the tests
 test-slow: $(VENV)/.dev ## tests that take minutes: Ray, long runs
 	@$(BIN)/python -m pytest -q -m slow
 
-bench-quantum: $(VENV)/.dev ## quantum layers beside PennyLane's own; QUICK=--quick for four sizes
+test-torch-engine: | $(BIN)/python ## install as if there were no compiler, then test circuits; minutes
+	@PYTHON=$(BIN)/python .ci/test-torch-engine
+
+test-wheel: | $(BIN)/python ## build sdist and wheel, then test the wheel in a fresh environment; minutes
+	@PYTHON=$(BIN)/python .ci/test-wheel
+
+bench-peers: $(PEERS)/.peers ## other quantum simulators, into an environment of their own (2 GB)
+
+bench-quantum: $(VENV)/.dev ## quantum layers beside others' (make bench-peers); QUICK=--quick for four sizes
 	@$(BIN)/python benchmarks/quantum_layers.py $(QUICK)
 
 bench-grid: $(VENV)/.dev ## what the local grid costs, beside Flower's Ray engine
@@ -53,6 +62,14 @@ $(VENV)/.qfl: pyproject.toml setup.py constraints.txt qfl/quantum/native/kernel.
 $(VENV)/.dev: $(VENV)/.qfl
 	@echo "Installing the tools for tests and checks into $(VENV)."
 	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(PEERS)/.peers: benchmarks/peers.txt constraints.txt | $(BIN)/python
+	@echo "Installing what quantum layers are measured beside into $(PEERS)."
+	@$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt -r benchmarks/peers.txt
+	@# TorchQuantum asks for gigabytes that its simulator does not use (see benchmarks/peer_worker.py).
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check -qq install --no-deps torchquantum==0.1.8
 	@touch $@
 
 $(BIN)/python:

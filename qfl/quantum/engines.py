@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from qfl.errors import ConfigError, unknown_name
@@ -20,8 +21,14 @@ class Engine(Protocol):
     def name(self) -> str:
         """Name in the configuration."""
 
-    def __call__(self, inputs: Tensor, weights: Tensor) -> Tensor:
-        """(batch, n_inputs) and n_weights to (batch, outputs), in the type of ``inputs``."""
+    def __call__(self, inputs: Tensor, weights: Tensor, copies: int | None = None) -> Tensor:
+        """(batch, columns) and n_weights to (batch, outputs), in the type of ``inputs``.
+
+        With ``copies``: (copies, n_weights) to (copies, batch, outputs), on the same inputs.
+        """
+
+    def bytes_needed(self, batch: int, dtype: torch.dtype) -> int:
+        """Upper estimate of memory for values and gradients of a batch."""
 
 
 def check_engine(wanted: str) -> None:
@@ -34,12 +41,13 @@ def check_engine(wanted: str) -> None:
         raise ConfigError(unknown_name("engine", wanted, ENGINES))
 
 
-def choose_engine(plan: Plan, wanted: str) -> tuple[Engine, str]:
+def choose_engine(plan: Plan, wanted: str, threads: int = 1) -> tuple[Engine, str]:
     """An engine for a plan, and why it is this one.
 
     Args:
         plan: What is to run.
         wanted: ``auto`` takes the kernel where it is built and runs the plan, else torch.
+        threads: The kernel's threads.
 
     Raises:
         ConfigError: The engine that is asked for by name cannot run this.
@@ -50,7 +58,8 @@ def choose_engine(plan: Plan, wanted: str) -> tuple[Engine, str]:
     if reason is None:
         from qfl.quantum.kernel_engine import KernelEngine
 
-        return KernelEngine(plan), "asked for" if wanted == "kernel" else "the fastest here"
+        why = "asked for" if wanted == "kernel" else "the fastest here"
+        return KernelEngine(plan, threads), why
     if wanted == "kernel":
         raise ConfigError(f"quantum.engine=kernel cannot run this circuit: {reason}")
     return TorchEngine(plan), f"the kernel cannot be used: {reason}"

@@ -15,12 +15,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from qfl.errors import ConfigError, MissingDependencyError
+from qfl.errors import ConfigError, DataError, MissingDependencyError
 from qfl.quantum.kernel_program import KernelProgram, pack
-from qfl.quantum.plan import Plan, StateVector
+from qfl.quantum.plan import Plan
 from qfl.quantum.program import MAX_WIRES, lower
 
-VERSION = 1
+VERSION = 2
+NOT_A_NUMBER = 2
+_TYPES = (torch.float32, torch.float64)
+INSTRUCTIONS = ("baseline", "avx2", "avx512")
+TABLES = 4 << 20  # phases that all samples share are kept up to this size
 
 
 class KernelEngine:
@@ -57,10 +61,6 @@ class KernelEngine:
     @staticmethod
     def refuses(plan: Plan) -> str | None:
         """None where a plan can be run here, otherwise the reason why not."""
-        if isinstance(plan.measurement, StateVector):
-            return "the kernel engine measures expectation values and probabilities, not the state"
-        if plan.amplitudes:
-            return "the kernel engine starts from |0…0>, not from amplitudes given"
         if plan.n_wires > MAX_WIRES:
             return f"the kernel engine runs up to {MAX_WIRES} wires, not {plan.n_wires}"
         return None
@@ -76,45 +76,66 @@ class KernelEngine:
             raise MissingDependencyError(f"the kernel engine cannot be used: {library}")
         self.plan = plan
         self.threads = threads
+        self._columns, self._weights, self._outputs = plan.columns, plan.n_weights, plan.outputs
         self._library = library
         self._program, self._arrays = pack(lower(plan))
         self._reference = ctypes.byref(self._program)
 
-    def __call__(self, inputs: Tensor, weights: Tensor) -> Tensor:
+    def __call__(self, inputs: Tensor, weights: Tensor, copies: int | None = None) -> Tensor:
         """Run a batch; differentiable once in both arguments.
 
         Args:
-            inputs: (B, n_inputs), float32 or float64, on the CPU; B may be 0.
-            weights: n_weights in any shape, of the same type.
+            inputs: (B, columns of the plan), float32 or float64, on the CPU; B may be 0.
+            weights: n_weights in any shape, of the same type; or (copies, n_weights).
+            copies: Run so many times on the same inputs, each time with weights of its own.
 
         Returns:
-            (B, outputs) of the same type.
+            (B, outputs), or (copies, B, outputs), of the same type.
 
         Raises:
             ConfigError: Shapes, types or devices are others.
+            DataError: An input or a weight is infinite or not a number.
         """
-        self._check(inputs, weights)
-        return cast(Tensor, _Run.apply(inputs, weights, self))  # type: ignore[no-untyped-call]
+        self._check(inputs, weights, copies or 1)
+        return cast(Tensor, _Run.apply(inputs, weights, self, copies))  # type: ignore[no-untyped-call]
 
     def per_sample_gradients(
-        self, inputs: Tensor, weights: Tensor, grad_outputs: Tensor
+        self, inputs: Tensor, weights: Tensor, grad_outputs: Tensor, copies: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Gradient of each sample's ``(outputs * grad_outputs).sum()`` by its inputs and weights.
 
         Args:
-            inputs: (B, n_inputs).
-            weights: (n_weights,).
-            grad_outputs: (B, outputs).
+            inputs: (B, columns of the plan).
+            weights: (n_weights,), or (copies, n_weights).
+            grad_outputs: (B, outputs), or (copies, B, outputs).
+            copies: As in a call.
 
         Returns:
-            (B, n_inputs) and (B, n_weights).
+            (B, columns), and (B, n_weights) or (copies, B, n_weights).
 
         Raises:
             ConfigError: Shapes, types or devices are others than said.
         """
-        self._check(inputs, weights)
-        self._check_one("grad_outputs", grad_outputs, (len(inputs), self.plan.outputs), inputs)
-        return self.backward(inputs.contiguous(), weights.contiguous(), grad_outputs, True)
+        self._check(inputs, weights, copies or 1)
+        shape: tuple[int, ...] = (len(inputs), self.plan.outputs)
+        shape = shape if copies is None else (copies, *shape)
+        self._check_one("grad_outputs", grad_outputs, shape, inputs)
+        return self.backward(_plain(inputs), _plain(weights), grad_outputs, True, copies)
+
+    @staticmethod
+    def instructions(most: str = INSTRUCTIONS[-1]) -> str:
+        """Instructions that the kernel uses from now on, for the whole process.
+
+        Args:
+            most: One of :data:`INSTRUCTIONS`; what the processor lacks is not used.
+
+        Returns:
+            What is used.
+        """
+        library = _library()
+        if isinstance(library, str):
+            raise MissingDependencyError(f"the kernel engine cannot be used: {library}")
+        return INSTRUCTIONS[library.qfl_kernel_instructions(INSTRUCTIONS.index(most))]
 
     def scratch_bytes(self, batch: int, dtype: torch.dtype = torch.float32) -> int:
         """Bytes of working memory of each thread, for a batch of this size."""
@@ -124,18 +145,35 @@ class KernelEngine:
             )
         )
 
-    def _check(self, inputs: Tensor, weights: Tensor) -> None:
-        # Shapes are compared as sizes first: this runs at every call.
+    def bytes_needed(self, batch: int, dtype: torch.dtype) -> int:
+        """Upper estimate of memory for values and gradients of a batch."""
+        size = 8 if dtype == torch.float64 else 4
+        rows = 2 * batch * (self.plan.columns + self.plan.outputs) * size
+        return self.scratch_bytes(batch, dtype) * self.threads + rows + TABLES
+
+    def _check(self, inputs: Tensor, weights: Tensor, copies: int) -> None:
+        # This runs at every call: first whether all is well, then what is not.
+        if (
+            inputs.dim() == 2
+            and inputs.shape[1] == self._columns
+            and weights.numel() == copies * self._weights
+            and inputs.dtype is weights.dtype
+            and inputs.dtype in _TYPES
+            and inputs.is_cpu
+            and weights.is_cpu
+        ):
+            return
         if inputs.dim() != 2:
             raise ConfigError(
-                f"inputs have shape {tuple(inputs.shape)}: (batch, {self.plan.n_inputs}) is needed"
+                f"inputs have shape {tuple(inputs.shape)}: (batch, {self.plan.columns}) is needed"
             )
-        if inputs.dtype not in (torch.float32, torch.float64):
+        if inputs.dtype not in _TYPES:
             raise ConfigError(f"inputs are {inputs.dtype}: float32 or float64 is needed")
-        self._check_one("inputs", inputs, (inputs.shape[0], self.plan.n_inputs), inputs)
-        if weights.numel() != self.plan.n_weights:
+        self._check_one("inputs", inputs, (inputs.shape[0], self.plan.columns), inputs)
+        if weights.numel() != copies * self.plan.n_weights:
             raise ConfigError(
                 f"weights have shape {tuple(weights.shape)}: {self.plan.n_weights} are needed"
+                + (f" for each of {copies} copies" if copies > 1 else "")
             )
         self._check_one("weights", weights, tuple(weights.shape), inputs)
 
@@ -147,36 +185,47 @@ class KernelEngine:
         if not given.is_cpu:
             raise ConfigError(f"{name} are on {given.device}: the kernel engine runs on the CPU")
 
-    def forward(self, inputs: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, weights: Tensor, copies: int | None = None) -> Tensor:
         """Outputs for contiguous arguments that have been checked, without a graph."""
-        outputs = inputs.new_empty((inputs.shape[0], self.plan.outputs))
+        batch = inputs.shape[0]
+        shape = (batch, self._outputs) if copies is None else (copies, batch, self._outputs)
+        outputs = inputs.new_empty(shape)
         failed = self._library.qfl_kernel_forward(
             self._reference,
             inputs.dtype == torch.float64,
             self.threads,
             inputs.shape[0],
+            copies or 1,
             inputs.data_ptr(),
             weights.data_ptr(),
             outputs.data_ptr(),
         )
         if failed:
-            raise MemoryError(self._lacking(inputs))
+            raise self._failure(failed, inputs)
         return outputs
 
     def backward(
-        self, inputs: Tensor, weights: Tensor, grad_outputs: Tensor, per_sample: bool
+        self,
+        inputs: Tensor,
+        weights: Tensor,
+        grad_outputs: Tensor,
+        per_sample: bool,
+        copies: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Gradients for contiguous arguments that have been checked."""
-        grad_outputs = grad_outputs.contiguous()
+        grad_outputs = _plain(grad_outputs)
         grad_inputs = torch.empty_like(inputs)
-        grad_weights = weights.new_empty(
-            (inputs.shape[0], self.plan.n_weights) if per_sample else (self.plan.n_weights,)
-        )
+        if per_sample:
+            leading = () if copies is None else (copies,)
+            grad_weights = weights.new_empty((*leading, inputs.shape[0], self._weights))
+        else:
+            grad_weights = torch.empty_like(weights)
         failed = self._library.qfl_kernel_backward(
             self._reference,
             inputs.dtype == torch.float64,
             self.threads,
             inputs.shape[0],
+            copies or 1,
             inputs.data_ptr(),
             weights.data_ptr(),
             grad_outputs.data_ptr(),
@@ -185,8 +234,13 @@ class KernelEngine:
             grad_weights.data_ptr(),
         )
         if failed:
-            raise MemoryError(self._lacking(inputs))
+            raise self._failure(failed, inputs)
         return grad_inputs, grad_weights
+
+    def _failure(self, code: int, inputs: Tensor) -> Exception:
+        if code == NOT_A_NUMBER:
+            return DataError(_not_finite(inputs))
+        return MemoryError(self._lacking(inputs))
 
     def _lacking(self, inputs: Tensor) -> str:
         needed = self.scratch_bytes(inputs.shape[0], inputs.dtype) * self.threads
@@ -196,27 +250,62 @@ class KernelEngine:
         )
 
 
+def check_finite(inputs: Tensor, weights: Tensor) -> None:
+    """Refuse numbers that are infinite or none.
+
+    Raises:
+        DataError: Says where they are.
+    """
+    if not (torch.isfinite(inputs).all() and torch.isfinite(weights).all()):
+        raise DataError(_not_finite(inputs))
+
+
+def _not_finite(inputs: Tensor) -> str:
+    wrong = (~torch.isfinite(inputs)).nonzero()
+    if len(wrong):
+        row, column = wrong[0].tolist()
+        return (
+            f"{len(wrong)} inputs of a circuit are infinite or not a number, first in row {row}, "
+            f"column {column}: a circuit takes finite numbers"
+        )
+    return (
+        "weights of a circuit are infinite or not a number: training has diverged; take a smaller "
+        "client.lr, or look at the inputs"
+    )
+
+
+def _plain(numbers: Tensor) -> Tensor:
+    """As they lie in memory: in order, and with their signs (``z.conj().imag`` has them aside)."""
+    return numbers.resolve_neg().contiguous()
+
+
 class _Run(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weights: Tensor, engine: KernelEngine) -> Tensor:
-        inputs, weights = inputs.contiguous(), weights.contiguous()
-        ctx.engine = engine
+    def forward(
+        ctx: Any, inputs: Tensor, weights: Tensor, engine: KernelEngine, copies: int | None
+    ) -> Tensor:
+        inputs, weights = _plain(inputs), _plain(weights)
+        ctx.engine, ctx.copies = engine, copies
         ctx.save_for_backward(inputs, weights)
-        return engine.forward(inputs, weights)
+        return engine.forward(inputs, weights, copies)
 
     @staticmethod
-    def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
         inputs, weights = ctx.saved_tensors
         # Grad mode is on here only under create_graph=True.
         gradients = _Gradients.apply if torch.is_grad_enabled() else _gradients
-        by_inputs, by_weights = gradients(inputs, weights, grad_outputs, ctx.engine)
-        return by_inputs, by_weights.view(weights.shape), None
+        by_inputs, by_weights = gradients(inputs, weights, grad_outputs, ctx.engine, ctx.copies)
+        return by_inputs, by_weights, None, None
 
 
 def _gradients(
-    inputs: Tensor, weights: Tensor, grad_outputs: Tensor, engine: KernelEngine
+    inputs: Tensor,
+    weights: Tensor,
+    grad_outputs: Tensor,
+    engine: KernelEngine,
+    copies: int | None,
 ) -> tuple[Tensor, Tensor]:
-    return engine.backward(inputs, weights, grad_outputs, False)
+    return engine.backward(inputs, weights, grad_outputs, False, copies)
 
 
 class _Gradients(torch.autograd.Function):
@@ -233,16 +322,17 @@ class _Gradients(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         raise ConfigError(
-            "the kernel engine differentiates once: choose the torch engine for second derivatives"
+            "the kernel engine differentiates once: choose the torch engine for second "
+            'derivatives (engine="torch"; on qfl.fast: max_diff=2)'
         )
 
 
 @functools.cache
 def _library() -> ctypes.CDLL | str:
     folder = Path(__file__).parent
-    found = [
-        folder / f"_kernel{s}" for s in EXTENSION_SUFFIXES if (folder / f"_kernel{s}").exists()
-    ]
+    # The build for every Python comes before one for this Python that an older checkout left.
+    names = [folder / f"_kernel{suffix}" for suffix in reversed(EXTENSION_SUFFIXES)]
+    found = [name for name in names if name.exists()]
     if not found:
         return "it is not built; install a C++ compiler and install qfl again"
     try:
@@ -257,11 +347,11 @@ def _library() -> ctypes.CDLL | str:
     library.qfl_kernel_scratch_bytes.argtypes = [pointer, int32, int64]
     library.qfl_kernel_scratch_bytes.restype = int64
     library.qfl_kernel_forward.argtypes = [
-        *(pointer, int32, int32, int64),
+        *(pointer, int32, int32, int64, int32),
         *(pointer, pointer, pointer),
     ]
     library.qfl_kernel_backward.argtypes = [
-        *(pointer, int32, int32, int64),
+        *(pointer, int32, int32, int64, int32),
         *(pointer, pointer, pointer, int32, pointer, pointer),
     ]
     return library

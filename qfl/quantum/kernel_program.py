@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qfl.quantum.plan import Angle, Expectations, Probabilities
+from qfl.quantum.plan import Angle, Probabilities, StateVector
 from qfl.quantum.program import Angles, Program
 
-SINGLE_Z, Z_WORDS, PROBABILITIES, PAULI_WORDS = range(4)
+SINGLE_Z, Z_WORDS, PROBABILITIES, PAULI_WORDS, STATE = range(5)
 
 # In the order of the kernel's own description of them.
 _NUMBERS = (
     *("wires", "inputs", "weights", "outputs"),
-    *("angles", "sample_angles", "layers", "measurement"),
+    *("angles", "sample_angles", "layers", "measurement", "amplitudes", "reserved"),
 )
 _ARRAYS = (
     *("angle_start", "angle_slot", "angle_offset", "term_source", "term_scale"),
@@ -33,7 +33,7 @@ _DOUBLES = {"angle_offset", "term_scale", "dense_matrix", "constant", "word_coef
 
 
 class KernelProgram(ctypes.Structure):
-    """``Program`` of the kernel: eight numbers, then pointers to arrays."""
+    """``Program`` of the kernel: numbers, then pointers to arrays."""
 
     _fields_ = [
         *((name, ctypes.c_int32) for name in _NUMBERS),
@@ -55,13 +55,14 @@ def pack(program: Program) -> tuple[KernelProgram, list[NDArray[Any]]]:
 
     numbers = {
         "wires": plan.n_wires,
-        "inputs": plan.n_inputs,
+        "inputs": plan.columns,
         "weights": plan.n_weights,
         "outputs": plan.outputs,
         "angles": len(tables.lists["angle_slot"]),
         "sample_angles": tables.slots,
         "layers": len(program.layers),
         "measurement": measurement,
+        "amplitudes": plan.n_inputs if plan.amplitudes else -1,
     }
     packed = KernelProgram(**numbers)
     arrays = []
@@ -157,6 +158,8 @@ def _pack_layers(program: Program, tables: _Tables) -> None:
 
 def _pack_measurement(program: Program, tables: _Tables) -> int:
     plan, measured = program.plan, program.plan.measurement
+    if isinstance(measured, StateVector):
+        return STATE
     source = program.read_source
     size = 1 << plan.n_wires
     inverse = None if source is None else np.argsort(source)
@@ -166,7 +169,6 @@ def _pack_measurement(program: Program, tables: _Tables) -> int:
         bits = [(index >> (plan.n_wires - 1 - w)) & 1 for w in measured.wires]
         tables.lists["outcome"] = sum(bit << i for i, bit in enumerate(reversed(bits)))
         return PROBABILITIES
-    assert isinstance(measured, Expectations)
     if source is not None and inverse is not None:
         tables.lists["read_source"], tables.lists["read_inverse"] = source, inverse
     for terms in measured.observables:

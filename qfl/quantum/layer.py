@@ -8,37 +8,34 @@ that ``torch.func`` and per-sample gradients see them.
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from qfl.errors import ConfigError
+from qfl.errors import ConfigError, DataError
+from qfl.quantum.affine import complex_type
 from qfl.quantum.capture import capture
-from qfl.quantum.engines import Engine, check_engine, choose_engine
-from qfl.quantum.kernel_engine import KernelEngine
+from qfl.quantum.columns import Columns, eager_on_cpu
+from qfl.quantum.compiled import Compiled
+from qfl.quantum.engines import check_engine, choose_engine
+from qfl.quantum.kernel_engine import check_finite
 from qfl.quantum.lower import UnsupportedError
 from qfl.quantum.plan import Plan
-from qfl.quantum.torch_engine import TorchEngine
-
-# PennyLane records circuits in a list that belongs to the class: two threads recording at the same
-# time could take each other's gates.
-_RECORDING = threading.RLock()
+from qfl.quantum.recording import RECORDING
 
 
 @dataclass(frozen=True)
 class _Captured:
     """What became of a circuit for one width of inputs."""
 
-    plan: Plan | None
-    engine: Engine | None
+    compiled: Compiled | None
     why: str
 
 
@@ -61,6 +58,9 @@ class QuantumLayer(nn.Module):
             near the identity, where gradients do not vanish (Grant et al. 2019; Zhang et al. 2022).
         engine: ``auto`` (the fastest that runs the circuit), ``kernel`` (compiled), ``torch``
             (differentiable twice, any device) or ``pennylane`` (the QNode's own device).
+        copies: Run so many copies of the circuit on the same inputs in one call, each with weights
+            of its own: every parameter gets a leading dimension of this size, and so do outputs.
+        threads: The kernel shares a batch among at most so many threads.
 
     Example:
         >>> from qfl.quantum import build_circuit
@@ -78,49 +78,49 @@ class QuantumLayer(nn.Module):
         weight_shapes: Mapping[str, tuple[int, ...] | int],
         init: Callable[[Tensor], Tensor] = _small_normal,
         engine: str = "auto",
+        copies: int | None = None,
+        threads: int = 1,
     ) -> None:
         super().__init__()
         check_engine(engine)
+        if copies is not None and copies < 1:
+            raise ConfigError(f"copies={copies}: at least one copy is needed, or None")
         self.qnode = qnode
         self.wanted = engine
+        self.copies = copies
+        self.threads = threads
         self.weight_names = tuple(weight_shapes)
         for name, shape in weight_shapes.items():
-            parameter = nn.Parameter(torch.empty(shape))
+            sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+            parameter = nn.Parameter(torch.empty(sizes if copies is None else (copies, *sizes)))
             with torch.no_grad():
                 init(parameter)
             self.register_parameter(name, parameter)
         self._features = 0
-        self._engine: Engine | None = None
+        self._compiled: Compiled | None = None
+        self._largest = 0
 
     def __getstate__(self) -> dict[str, Any]:
         # Engines hold what cannot be copied or pickled; they are found again at the next call.
-        return {**self.__dict__, "_features": 0, "_engine": None}
+        return {**self.__dict__, "_features": 0, "_compiled": None, "_largest": 0}
 
     @property
     def engine(self) -> str:
         """Engine of the last call; before the first, the one that was asked for."""
         if not self._features:
             return self.wanted
-        engine = self._captured(self._features).engine
-        return "pennylane" if engine is None else engine.name
+        compiled = self._captured(self._features).compiled
+        return "pennylane" if compiled is None else compiled.engine.name
 
     def explain(self) -> str:
         """Plan, gate counts, memory and engine of the last call, in words."""
         if not self._features:
             return "not called yet: the circuit is looked at when its first inputs come"
         found = self._captured(self._features)
-        if found.plan is None:
+        if found.compiled is None:
             return f"engine pennylane, on {self.qnode.device.name}: {found.why}"
-        plan = found.plan
-        counts = Counter(type(operation).__name__ for operation in plan.operations)
-        state = 16 << plan.n_wires
-        return (
-            f"engine {self.engine}: {found.why}\n"
-            f"{plan.n_wires} wires, {len(plan.operations)} operations "
-            f"({', '.join(f'{count} {name}' for name, count in sorted(counts.items()))}), "
-            f"{plan.n_inputs} inputs, {plan.n_weights} weights, {plan.outputs} outputs\n"
-            f"at most {state} bytes for one state of one sample"
-        )
+        words = [f"engine {self.engine}: {found.why}", *found.compiled.describe(self._largest)]
+        return "\n".join(words)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs of the circuit.
@@ -131,33 +131,44 @@ class QuantumLayer(nn.Module):
         Returns:
             (..., outputs), in the type of ``inputs``.
         """
+        if not inputs.is_floating_point():
+            raise ConfigError(f"inputs are {inputs.dtype}: a type of real numbers is needed")
         features = inputs.shape[-1]
         if features != self._features:
-            self._features, self._engine = features, self._captured(features).engine
+            self._compiled = self._captured(features).compiled
+            self._features, self._largest = features, 0
         flat = inputs if inputs.ndim == 2 else inputs.reshape(-1, features)
-        engine = self._engine
-        if engine is None:
+        compiled = self._compiled
+        if compiled is None:
             outputs = self._on_device(flat)
         else:
-            parts = [getattr(self, name) for name in self.weight_names]
-            weights = parts[0]
-            if len(parts) > 1:
-                weights = torch.cat([part.reshape(-1) for part in parts])
+            weights = self._weights()
             if flat.dtype != weights.dtype:
                 weights = weights.to(flat.dtype)
-            if engine.name == "kernel" and _needs_torch(flat, weights):
-                engine = _torch_engine(engine)
-            outputs = engine(flat, weights)
+            if flat.shape[0] > self._largest:
+                compiled.check_memory(len(flat), flat, self.copies)
+                self._largest = len(flat)
+            outputs = compiled(flat, weights, self.copies)
         if inputs.ndim == 2:
             return outputs
-        return outputs.reshape(*inputs.shape[:-1], outputs.shape[-1])
+        leading = () if self.copies is None else (self.copies,)
+        return outputs.reshape(*leading, *inputs.shape[:-1], outputs.shape[-1])
+
+    def _weights(self) -> Tensor:
+        if len(self.weight_names) == 1:
+            only: Tensor = getattr(self, self.weight_names[0])
+            return only
+        parts: list[Tensor] = [getattr(self, name) for name in self.weight_names]
+        if self.copies is None:
+            return torch.cat([part.reshape(-1) for part in parts]) if parts else torch.zeros(0)
+        return torch.cat([part.reshape(self.copies, -1) for part in parts], dim=1)
 
     def per_sample_gradients(self, inputs: Tensor, grad_outputs: Tensor) -> dict[str, Tensor]:
         """Gradients of every sample's own outputs by the weights, as DP-SGD needs them.
 
         Args:
             inputs: (batch, …, features).
-            grad_outputs: (batch, …, outputs): gradients by the outputs.
+            grad_outputs: Gradients by the outputs, of their shape.
 
         Returns:
             For each weight (batch, *shape), summed over the dimensions in between.
@@ -166,43 +177,84 @@ class QuantumLayer(nn.Module):
         # ``forward`` and not a call: this runs inside a hook, and must not set off others.
         self.forward(inputs[:1])
         flat = inputs.detach().reshape(-1, features)
-        upstream = grad_outputs.detach().reshape(len(flat), -1)
-        parts = [getattr(self, name).detach() for name in self.weight_names]
-        weights = torch.cat([part.reshape(-1) for part in parts])
-        engine = self._engine
-        if isinstance(engine, KernelEngine) and flat.device.type == "cpu":
-            _, found = engine.per_sample_gradients(flat, weights, upstream)
-        else:
+        copies = self.copies
+        leading = () if copies is None else (copies,)
+        upstream = grad_outputs.detach().reshape(*leading, len(flat), grad_outputs.shape[-1])
+        found = None
+        if self._compiled is not None:
+            weights = self._weights().detach().to(flat.dtype)
+            found = self._compiled.per_sample_gradients(flat, weights, upstream, copies)
+        if found is None:
             found = self._one_by_one(flat, upstream)
-        found = found.reshape(batch, -1, weights.numel()).sum(1)
-        pieces = torch.split(found, [part.numel() for part in parts], dim=1)
+        # (copies, batch, weights of a copy)
+        between = prod(inputs.shape[1:-1])
+        found = found.reshape(copies or 1, batch, between, found.shape[-1]).sum(2)
+        shapes = [getattr(self, name).shape for name in self.weight_names]
+        sizes = [shape.numel() // (copies or 1) for shape in shapes]
         return {
-            name: piece.reshape(batch, *part.shape)
-            for name, piece, part in zip(self.weight_names, pieces, parts, strict=True)
+            name: piece.transpose(0, 1).reshape(batch, *shape)
+            for name, piece, shape in zip(
+                self.weight_names, torch.split(found, sizes, dim=2), shapes, strict=True
+            )
         }
 
     def _one_by_one(self, flat: Tensor, upstream: Tensor) -> Tensor:
-        rows = []
         weights = [getattr(self, name) for name in self.weight_names]
-        for sample, gradient in zip(torch.split(flat, 1), torch.split(upstream, 1), strict=True):
+        copies = self.copies or 1
+        rows = []
+        for number, sample in enumerate(torch.split(flat, 1)):
             with torch.enable_grad():
                 outputs = self.forward(sample)
-            found = torch.autograd.grad(outputs, weights, gradient.to(outputs.dtype))
-            rows.append(torch.cat([part.reshape(-1) for part in found]))
-        return torch.stack(rows) if rows else flat.new_zeros((0, sum(w.numel() for w in weights)))
+            gradient = upstream[..., number : number + 1, :].to(outputs.dtype)
+            found = dict.fromkeys(weights)
+            learning = [weight for weight in weights if weight.requires_grad]
+            found |= zip(
+                learning,
+                torch.autograd.grad(outputs, learning, gradient, allow_unused=True),
+                strict=True,
+            )
+            parts = [torch.zeros_like(w) if g is None else g for w, g in found.items()]
+            rows.append(torch.cat([part.reshape(copies, -1) for part in parts], dim=1))
+        total = sum(weight.numel() for weight in weights) // copies
+        return torch.stack(rows, dim=1) if len(flat) else flat.new_zeros((copies, 0, total))
 
     def _on_device(self, flat: Tensor) -> Tensor:
         weights = {name: getattr(self, name) for name in self.weight_names}
-        with _RECORDING:
+        for weight in weights.values() or [flat]:
+            if eager_on_cpu(flat, weight):
+                check_finite(flat, weight)
+        if self.copies is None:
+            return self._run_qnode(flat, weights)
+        return torch.stack(
+            [
+                self._run_qnode(flat, {name: weight[copy] for name, weight in weights.items()})
+                for copy in range(self.copies)
+            ]
+        )
+
+    def _run_qnode(self, flat: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        if not len(flat):
+            # PennyLane runs no empty batch: the shape is that of a batch of one.
+            return self._run_qnode(flat.new_zeros((1, flat.shape[1])), weights)[:0]
+        with RECORDING:
             results = self.qnode(flat, **weights)
         if isinstance(results, Tensor):
             results = [results]
-        columns = [_per_sample(result, len(flat)) for result in results]
-        return torch.cat(columns, dim=-1).to(flat.dtype)
+        columns = torch.cat([_per_sample(result, len(flat)) for result in results], dim=-1)
+        if eager_on_cpu(columns) and not torch.isfinite(columns.detach()).all():
+            row = int((~torch.isfinite(columns.detach())).nonzero()[0, 0])
+            raise DataError(
+                f"the circuit gives no numbers for row {row} of its inputs: rows that become "
+                "amplitudes must not be zero"
+            )
+        return columns.to(complex_type(flat.dtype) if columns.is_complex() else flat.dtype)
 
     def _captured(self, features: int) -> _Captured:
-        shapes = tuple((name, tuple(getattr(self, name).shape)) for name in self.weight_names)
-        key = (features, shapes, self.wanted)
+        leading = 0 if self.copies is None else 1
+        shapes = tuple(
+            (name, tuple(getattr(self, name).shape)[leading:]) for name in self.weight_names
+        )
+        key = (features, shapes, self.wanted, self.threads)
         known = _CAPTURED.setdefault(self.qnode, {})
         if key not in known:
             known[key] = self._capture(features, dict(shapes))
@@ -210,11 +262,11 @@ class QuantumLayer(nn.Module):
 
     def _capture(self, features: int, shapes: dict[str, tuple[int, ...]]) -> _Captured:
         if self.wanted == "pennylane":
-            return _Captured(None, None, "asked for")
+            return _Captured(None, "asked for")
         try:
-            plan = _capture_apart(self.qnode, shapes, features)
-            engine, why = choose_engine(plan, self.wanted)
-            return _Captured(plan, engine, why)
+            plan, columns = _capture_apart(self.qnode, shapes, features)
+            engine, why = choose_engine(plan, self.wanted, self.threads)
+            return _Captured(Compiled(plan, engine, columns), why)
         except UnsupportedError as reason:
             if self.wanted != "auto":
                 raise ConfigError(
@@ -226,20 +278,26 @@ class QuantumLayer(nn.Module):
                 f"qfl runs {reason}",
                 stacklevel=4,
             )
-            return _Captured(None, None, str(reason))
+            return _Captured(None, str(reason))
 
 
-def _capture_apart(qnode: Any, shapes: dict[str, tuple[int, ...]], features: int) -> Plan:
+def _capture_apart(
+    qnode: Any, shapes: dict[str, tuple[int, ...]], features: int
+) -> tuple[Plan, Columns | None]:
     """Capture in a thread of its own.
 
     The probes' gradients tell inputs from weights, whatever the caller is in: ``no_grad``,
     ``inference_mode`` and ``torch.func`` transforms all belong to the calling thread.
     """
 
-    def look() -> Plan:
-        with _RECORDING:
+    def look() -> tuple[Plan, Columns | None]:
+        with RECORDING:
             return capture(qnode, shapes, features)
 
+    if RECORDING._is_owned():  # type: ignore[attr-defined]
+        # Inside of another circuit, which another thread would wait for.
+        with torch.inference_mode(False), torch.enable_grad():
+            return look()
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(look).result()
 
@@ -249,19 +307,3 @@ def _per_sample(result: Tensor, batch: int) -> Tensor:
     if result.ndim == 0 or (result.ndim == 1 and len(result) != batch):
         return result.reshape(1, -1).expand(batch, -1)
     return result.reshape(batch, -1)
-
-
-def _needs_torch(*tensors: Tensor) -> bool:
-    """Whether tensors are on a GPU, or inside a ``torch.func`` transform."""
-    return any(
-        tensor.device.type != "cpu" or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        for tensor in tensors
-    )
-
-
-def _torch_engine(engine: Any) -> Engine:
-    """The torch engine of the same plan, made once and kept beside the other."""
-    if not hasattr(engine, "in_torch"):
-        engine.in_torch = TorchEngine(engine.plan)
-    made: Engine = engine.in_torch
-    return made

@@ -55,10 +55,24 @@ class Monomial:
     """A permutation of basis states with phases: ``new[k] = phases[k] * old[source[k]]``.
 
     CNOT, CZ, SWAP, Toffoli, controlled Z and any run of them; ``phases`` is None where all are 1.
+    Both tables are those of the wires named, 2**len(wires) long, first wire most significant.
     """
 
+    wires: tuple[int, ...]
     source: NDArray[np.int64] = field(repr=False)
     phases: Complex | None = field(default=None, repr=False)
+
+    def expanded(self, n_wires: int) -> tuple[NDArray[np.int64], Complex | None]:
+        """Source and phases of all 2**n_wires basis states."""
+        basis = np.arange(1 << n_wires)
+        shifts = [n_wires - 1 - wire for wire in self.wires]
+        row = np.zeros_like(basis)
+        for shift in shifts:
+            row = (row << 1) | ((basis >> shift) & 1)
+        column, source = self.source[row], basis
+        for position, shift in enumerate(reversed(shifts)):
+            source = (source & ~(1 << shift)) | (((column >> position) & 1) << shift)
+        return source, None if self.phases is None else self.phases[row]
 
 
 @dataclass(frozen=True)
@@ -96,10 +110,11 @@ class Probabilities:
 
 @dataclass(frozen=True)
 class StateVector:
-    """The complex state itself; 2**n_wires outputs.
+    """The state itself: 2 * 2**n_wires outputs, all real parts, then all imaginary parts.
 
     Attributes:
-        phase: The global phase is ``exp(i * sum of these angles)``.
+        phase: Engines give the state up to a global phase; ``exp(i * sum of these angles)`` times
+            theirs is the circuit's own.
     """
 
     phase: tuple[Angle, ...] = ()
@@ -118,8 +133,8 @@ class Plan:
         measurement: What is read out.
         n_inputs: Columns of the batch that angles refer to.
         n_weights: Entries of the flat vector that angles refer to.
-        amplitudes: Whether the initial state is given, one row of 2**n_wires complex amplitudes
-            per sample, in place of |0…0>.
+        amplitudes: Whether the initial state is given in place of |0…0>: in 2 * 2**n_wires more
+            columns of the batch, all real parts, then all imaginary parts, of norm 1.
     """
 
     n_wires: int
@@ -130,10 +145,15 @@ class Plan:
     amplitudes: bool = False
 
     @property
+    def columns(self) -> int:
+        """Width of the batch that an engine takes."""
+        return self.n_inputs + (2 << self.n_wires) * self.amplitudes
+
+    @property
     def outputs(self) -> int:
         """Numbers per sample."""
         if isinstance(self.measurement, Expectations):
             return len(self.measurement.observables)
         if isinstance(self.measurement, Probabilities):
             return 1 << len(self.measurement.wires)
-        return 1 << self.n_wires
+        return 2 << self.n_wires

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +91,7 @@ def lower(plan: Plan) -> Program:
             unitary, or a permutation is none.
     """
     check(plan)
-    builder = _Builder(plan.n_wires)
+    builder = _Builder(plan.n_wires, columns=not plan.amplitudes)
     for operation in plan.operations:
         builder.add(operation)
     builder.flush(range(plan.n_wires))
@@ -109,7 +110,7 @@ def _reads_probabilities(plan: Plan) -> bool:
 
 
 class _Builder:
-    def __init__(self, n_wires: int) -> None:
+    def __init__(self, n_wires: int, columns: bool) -> None:
         self.n_wires = n_wires
         self.columns: list[list[tuple[int, Angles]]] = [[] for _ in range(n_wires)]
         self.layers: list[Layer] = []
@@ -117,8 +118,9 @@ class _Builder:
         self.chains: list[list[tuple[int, Angles]]] = [[] for _ in range(n_wires)]
         # Where the last operation of a wire stands: 3 * layer, + 0 for phases, + 1 for turns,
         # + 2 for dense gates; -1 where the wire has only its column.
-        self.reached = [-1] * n_wires
+        self.reached = [-1 if columns else 0] * n_wires
         self.indices = np.arange(1 << n_wires)
+        self.known: dict[bytes, Order] = {}
 
     def add(self, operation: Rotation | Unitary | Monomial | MultiRZ) -> None:
         if isinstance(operation, Rotation):
@@ -195,7 +197,7 @@ class _Builder:
         self.reach(wires, 3 * at)
 
     def add_monomial(self, operation: Monomial) -> None:
-        wires = self.support(operation)
+        wires = _support(operation)
         if not wires:
             return
         self.flush(wires)
@@ -207,24 +209,10 @@ class _Builder:
                 raise AssertionError("a permutation moved a phase of wires that it leaves alone")
         self.reach(wires, 3 * at)
 
-    def support(self, operation: Monomial) -> tuple[int, ...]:
-        """Wires that take part: all whose bit is changed, or changes anything."""
-        source, phases = operation.source, operation.phases
-        taking_part = []
-        for wire in range(self.n_wires):
-            bit = 1 << (self.n_wires - 1 - wire)
-            other = self.indices ^ bit
-            alone = np.array_equal(source[other], source ^ bit) and np.array_equal(
-                source & bit, self.indices & bit
-            )
-            if not alone or (phases is not None and not np.array_equal(phases[other], phases)):
-                taking_part.append(wire)
-        return tuple(taking_part)
-
     def merge(self, layer: Layer, operation: Monomial) -> bool:
         """Put a permutation at the end of a layer's phases, where phases there allow it."""
-        source, phases = operation.source, operation.phases
-        if not np.array_equal(source, self.indices):
+        source, phases = operation.expanded(self.n_wires)
+        if not np.array_equal(operation.source, np.arange(len(operation.source))):
             first = layer.source is None
             moved: dict[int, Angles] = {}
             before: dict[int, Angles] = {}
@@ -232,14 +220,16 @@ class _Builder:
                 if first and not _per_sample(angles):
                     before[mask] = angles
                     continue
-                word = self.through(mask, source)
+                word = self.through(mask, operation)
                 if word is None:
                     return False
                 _collect(moved, word[0], angles if word[1] > 0 else _negated(angles))
             if first:
                 layer.before = before
             layer.after = moved
-            layer.source = source if layer.source is None else layer.source[source]
+            joined = source if layer.source is None else layer.source[source]
+            # Layers alike share a table: one of them may take as much as the state.
+            layer.source = self.known.setdefault(blake2b(joined.tobytes()).digest(), joined)
             if layer.constant is not None:
                 layer.constant = layer.constant[source]
         if phases is not None:
@@ -251,13 +241,33 @@ class _Builder:
             layer.before = {}
         return True
 
-    def through(self, mask: int, source: Order) -> tuple[int, int] | None:
+    def through(self, mask: int, operation: Monomial) -> tuple[int, int] | None:
         """A word of Z's seen from behind a permutation: its mask and sign, if it is a word."""
-        signs = _parity(source & mask)
-        moved = sum(1 << b for b in range(self.n_wires) if signs[1 << b] != signs[0])
-        if not np.array_equal(_parity(self.indices & moved) ^ signs[0], signs):
+        bits = [1 << (self.n_wires - 1 - wire) for wire in reversed(operation.wires)]
+        inside = sum(1 << place for place, bit in enumerate(bits) if mask & bit)
+        signs = _parity(operation.source & inside)
+        moved = sum(1 << place for place in range(len(bits)) if signs[1 << place] != signs[0])
+        if not np.array_equal(_parity(np.arange(len(signs)) & moved) ^ signs[0], signs):
             return None
-        return moved, -1 if signs[0] else 1
+        outside = mask & ~sum(bits)
+        seen = sum(bit for place, bit in enumerate(bits) if moved >> place & 1)
+        return outside | seen, -1 if signs[0] else 1
+
+
+def _support(operation: Monomial) -> tuple[int, ...]:
+    """Wires that take part: all whose bit is changed, or changes anything."""
+    source, phases = operation.source, operation.phases
+    indices = np.arange(len(source))
+    taking_part = []
+    for place, wire in enumerate(operation.wires):
+        bit = 1 << (len(operation.wires) - 1 - place)
+        other = indices ^ bit
+        alone = np.array_equal(source[other], source ^ bit) and np.array_equal(
+            source & bit, indices & bit
+        )
+        if not alone or (phases is not None and not np.array_equal(phases[other], phases)):
+            taking_part.append(wire)
+    return tuple(taking_part)
 
 
 def _parity(values: Order) -> NDArray[np.uint8]:
@@ -333,7 +343,8 @@ def check(plan: Plan) -> None:
 
 def _check_operation(plan: Plan, operation: Rotation | Unitary | Monomial | MultiRZ) -> None:
     if isinstance(operation, Monomial):
-        size = 1 << plan.n_wires
+        _check_wires(plan, operation.wires)
+        size = 1 << len(operation.wires)
         if not np.array_equal(np.sort(operation.source), np.arange(size)):
             raise ConfigError(f"the source of a monomial must hold each of 0..{size - 1} once")
         phases = operation.phases

@@ -33,6 +33,11 @@
 
 #if defined(__x86_64__) && !defined(QFL_KERNEL_PORTABLE)
 #define TARGET_AVX2 __attribute__((target("avx2,fma")))
+#define TARGET_AVX512 __attribute__((target("avx512f,avx2,fma")))
+#if defined(_WIN32)
+#include <cpuid.h>
+extern "C" __declspec(dllimport) int __stdcall IsProcessorFeaturePresent(unsigned long);
+#endif
 #endif
 // Helpers are inlined into one entry point per instruction set, and so compiled for each.
 #define INLINE inline __attribute__((always_inline))
@@ -44,12 +49,14 @@ constexpr int64_t BUDGET = int64_t(4) << 20;     // bytes of kept states a threa
 constexpr int64_t KEEP_SCRATCH = int64_t(16) << 20;  // larger scratch is given back after a call
 constexpr int64_t MAX_CHUNKS = 64;
 
-enum Measurement { SINGLE_Z = 0, Z_WORDS = 1, PROBABILITIES = 2, PAULI_WORDS = 3 };
+enum Measurement { SINGLE_Z = 0, Z_WORDS = 1, PROBABILITIES = 2, PAULI_WORDS = 3, STATE = 4 };
 
 // What program.py hands over; all arrays are owned by Python. `x_start` has one entry more than
 // there are x and delimits runs in the arrays that follow it.
 struct Program {
   int32_t wires, inputs, weights, outputs, angles, sample_angles, layers, measurement;
+  // First of the 2 * size columns of inputs that hold the initial state, or -1 for |0...0>.
+  int32_t amplitudes, reserved;
   // Angle = offset + sum of scale * source; source >= 0: that weight, else input -1 - source.
   const int32_t *angle_start, *angle_slot;  // slot: -1 shared by all samples, else its number
   const double* angle_offset;
@@ -172,7 +179,7 @@ template <class T, int V>
 struct Worker {
   typedef T vec __attribute__((vector_size(sizeof(T) * V)));
   // Wires whose passes fit in this many amplitudes are done tile by tile, in the first cache.
-  static constexpr int64_t TILE = 8192 / int64_t(sizeof(vec));
+  static constexpr int64_t TILE = 16384 / int64_t(sizeof(vec));
 
   const Program& p;
   const Call& call;
@@ -294,6 +301,30 @@ struct Worker {
   INLINE Halves split() const {
     const int64_t high = int64_t(1) << (p.wires / 2), low = size / high;
     return {high, low, halves, halves + 2 * low, halves + 4 * low, halves + 6 * low};
+  }
+
+  INLINE void first_state(vec* out) {
+    if (p.amplitudes < 0) {
+      product_state(out);
+      return;
+    }
+    const T* x = static_cast<const T*>(call.inputs) + first * p.inputs + p.amplitudes;
+    for (int64_t k = 0; k < 2 * size; k++) {
+      vec a = vec{};
+      for (int i = 0; i < lanes; i++) a[i] = x[int64_t(i) * p.inputs + k];
+      out[k] = a;
+    }
+  }
+
+  // Derivatives by what the first state is made of, given lambda there.
+  INLINE void credit_first() {
+    if (p.amplitudes < 0) {
+      credit_columns();
+      return;
+    }
+    T* gx = static_cast<T*>(call.grad_inputs) + first * p.inputs + p.amplitudes;
+    for (int64_t k = 0; k < 2 * size; k++)
+      for (int i = 0; i < lanes; i++) gx[int64_t(i) * p.inputs + k] += 2 * lam[k][i];
   }
 
   INLINE void product_state(vec* out) {
@@ -546,36 +577,121 @@ struct Worker {
         }
   }
 
+  // Three wires at once, with tangents: x - t y and t x + y take one multiply-add each, where
+  // cosine and sine take two. What is left out is the product of the cosines; the last wire may
+  // bring it in with a cosine and a sine of its own, scaled by it. Strides a > b > d.
+  template <bool SCALED>
+  static INLINE void turn_three(const vec* from, vec* to, int64_t length, int64_t a, int64_t b,
+                                int64_t d, const vec ta, const vec tb, const vec c, const vec s) {
+    for (int64_t i = 0; i < length / 8; i++) {
+      int64_t k = (i & (d - 1)) + 2 * (i & -d);  // a zero at the place of each of the three wires
+      k += k & -b, k += k & -a;
+      const vec *f = from + k, *f1 = f + b, *f2 = f + a, *f3 = f2 + b;
+      vec *g = to + k, *g1 = g + b, *g2 = g + a, *g3 = g2 + b;
+      const vec x0 = f[0], x1 = f[d], x2 = f1[0], x3 = f1[d];
+      const vec x4 = f2[0], x5 = f2[d], x6 = f3[0], x7 = f3[d];
+      const vec u0 = x0 - ta * x4, u4 = x4 + ta * x0, u1 = x1 - ta * x5, u5 = x5 + ta * x1;
+      const vec u2 = x2 - ta * x6, u6 = x6 + ta * x2, u3 = x3 - ta * x7, u7 = x7 + ta * x3;
+      const vec y0 = u0 - tb * u2, y2 = u2 + tb * u0, y1 = u1 - tb * u3, y3 = u3 + tb * u1;
+      const vec y4 = u4 - tb * u6, y6 = u6 + tb * u4, y5 = u5 - tb * u7, y7 = u7 + tb * u5;
+      if (SCALED) {
+        g[0] = c * y0 - s * y1, g[d] = s * y0 + c * y1;
+        g1[0] = c * y2 - s * y3, g1[d] = s * y2 + c * y3;
+        g2[0] = c * y4 - s * y5, g2[d] = s * y4 + c * y5;
+        g3[0] = c * y6 - s * y7, g3[d] = s * y6 + c * y7;
+      } else {
+        g[0] = y0 - s * y1, g[d] = y1 + s * y0;
+        g1[0] = y2 - s * y3, g1[d] = y3 + s * y2;
+        g2[0] = y4 - s * y5, g2[d] = y5 + s * y4;
+        g3[0] = y6 - s * y7, g3[d] = y7 + s * y6;
+      }
+    }
+  }
+
   INLINE int64_t stride_of(int turn) const { return size >> (1 + p.turn_wire[turn]); }
 
-  INLINE void turn_some(int turn, int count, const vec* from, vec* to, int64_t length, T sign) {
+  // Wires that are turned in one pass: three by tangents, or one or two with constants of their
+  // own. `scale` is what the passes before have left out, where this is the last.
+  struct Pass {
+    int turn, count;
+    bool last;
+    T tangent[2], cosine, sine, scale;
+  };
+
+  // Tangents of angles that all samples share, and that are not too large.
+  INLINE bool has_tangent(int turn) const {
+    const int angle = p.turn_angle[turn];
+    return p.angle_slot[angle] < 0 && std::abs(static_cast<const T*>(call.half_cos)[angle]) > T(0.1);
+  }
+
+  INLINE int plan_passes(int layer, T sign, Pass* passes) const {
+    const T *hc = static_cast<const T*>(call.half_cos), *hs = static_cast<const T*>(call.half_sin);
+    const int end = p.turn_start[layer + 1];
+    int count = 0;
+    T scale = 1;
+    for (int t = p.turn_start[layer]; t < end;) {
+      Pass& pass = passes[count++];
+      pass.turn = t;
+      pass.scale = 1;
+      if (t + 3 <= end && has_tangent(t) && has_tangent(t + 1) && has_tangent(t + 2)) {
+        pass.count = 3;
+        for (int j = 0; j < 2; j++) {
+          const int angle = p.turn_angle[t + j];
+          pass.tangent[j] = sign * hs[angle] / hc[angle];
+          scale *= hc[angle];
+        }
+        const int angle = p.turn_angle[t + 2];
+        pass.cosine = hc[angle], pass.sine = sign * hs[angle];
+        if (t + 3 < end) scale *= pass.cosine, pass.sine /= pass.cosine;
+      } else {
+        pass.count = std::min(2, end - t);
+      }
+      t += pass.count;
+      pass.last = t == end;
+    }
+    if (count) passes[count - 1].scale = scale;
+    return count;
+  }
+
+  INLINE void turn_some(const Pass& pass, const vec* from, vec* to, int64_t length, T sign) {
+    const int t = pass.turn;
+    if (pass.count == 3) {
+      const vec ta = all(pass.tangent[0]), tb = all(pass.tangent[1]);
+      const int64_t a = stride_of(t), b = stride_of(t + 1), d = stride_of(t + 2);
+      const vec c = all(pass.scale * pass.cosine), s = all(pass.scale * pass.sine);
+      if (pass.last) turn_three<true>(from, to, length, a, b, d, ta, tb, c, s);
+      else turn_three<false>(from, to, length, a, b, d, ta, tb, c, s);
+      return;
+    }
     vec ca, sa, cb, sb;
-    half_angle(p.turn_angle[turn], ca, sa);
-    if (count == 1) {
-      turn_one(from, to, length, stride_of(turn), ca, sign * sa);
+    half_angle(p.turn_angle[t], ca, sa);
+    ca *= pass.scale, sa *= sign * pass.scale;
+    if (pass.count == 1) {
+      turn_one(from, to, length, stride_of(t), ca, sa);
     } else {
-      half_angle(p.turn_angle[turn + 1], cb, sb);
-      turn_two(from, to, length, stride_of(turn), stride_of(turn + 1), ca, sign * sa, cb, sign * sb);
+      half_angle(p.turn_angle[t + 1], cb, sb);
+      turn_two(from, to, length, stride_of(t), stride_of(t + 1), ca, sa, cb, sign * sb);
     }
   }
 
   // Turns are sorted by wire, widest strides first: those go over the whole array, the others
   // tile by tile. sign -1 undoes.
   INLINE void turns(int layer, const vec* state, vec* to_state, T sign) {
-    const int begin = p.turn_start[layer], end = p.turn_start[layer + 1];
-    if (begin == end && state != to_state)
+    Pass passes[MAX_WIRES];
+    const int count = plan_passes(layer, sign, passes);
+    if (!count && state != to_state)
       std::memcpy(to_state, state, size_t(2 * size) * sizeof(vec));
     const int64_t tile = std::min(size, TILE);
     for (int part = 0; part < 2; part++) {
       const vec* from = state + part * size;
       vec* to = to_state + part * size;
-      int t = begin;
-      for (; t < end && 2 * stride_of(t) > tile; t += 2, from = to)
-        turn_some(t, std::min(2, end - t), from, to, size, sign);
+      int i = 0;
+      for (; i < count && 2 * stride_of(passes[i].turn) > tile; i++, from = to)
+        turn_some(passes[i], from, to, size, sign);
       for (int64_t base = 0; base < size; base += tile) {
         const vec* here = from + base;
-        for (int u = t; u < end; u += 2, here = to + base)
-          turn_some(u, std::min(2, end - u), here, to + base, tile, sign);
+        for (int j = i; j < count; j++, here = to + base)
+          turn_some(passes[j], here, to + base, tile, sign);
       }
     }
   }
@@ -688,7 +804,9 @@ struct Worker {
 
   INLINE void measure(const vec* state) {
     const vec *re = state, *im = state + size;
-    if (p.measurement == PROBABILITIES) {
+    if (p.measurement == STATE) {
+      for (int64_t k = 0; k < 2 * size; k++) write_output(int(k), state[k]);
+    } else if (p.measurement == PROBABILITIES) {
       for (int o = 0; o < p.outputs; o++) real[o] = all(0);
       for (int64_t k = 0; k < size; k++) real[p.outcome[k]] += re[k] * re[k] + im[k] * im[k];
       for (int o = 0; o < p.outputs; o++) write_output(o, real[o]);
@@ -733,6 +851,10 @@ struct Worker {
   INLINE void start_lambda(const vec* state) {
     const vec *re = state, *im = state + size;
     vec *lr = lam, *li = lam + size;
+    if (p.measurement == STATE) {
+      for (int64_t k = 0; k < 2 * size; k++) lam[k] = T(0.5) * grad_output(int(k));
+      return;
+    }
     if (p.measurement == PAULI_WORDS) {
       for (int64_t k = 0; k < 2 * size; k++) lam[k] = all(0);
       for (int o = 0; o < p.outputs; o++) {
@@ -780,7 +902,7 @@ struct Worker {
   // Leaves the final state in psi. With a gradient, the states before the turns of the last
   // `layout.kept` layers are kept.
   INLINE void forward() {
-    product_state(psi);
+    first_state(psi);
     for (int l = 0; l < p.layers; l++) {
       if (is_kept(l)) {
         phases(l, psi, kept_state(l));
@@ -820,7 +942,7 @@ struct Worker {
       credit_phases(l, before_turns);
       undo_phases(l, lam);
     }
-    credit_columns();
+    credit_first();
   }
 
   INLINE void run(int64_t chunk) {
@@ -852,45 +974,62 @@ INLINE void work(const Call& call, void* memory, std::atomic<int64_t>& next) {
   for (int64_t chunk; (chunk = next.fetch_add(1)) < call.chunks;) worker.run(chunk);
 }
 
-// Samples of a block in float; half as many in double. One AVX2 register: with two for each
-// vector the constants of turn_two no longer fit into registers, and it takes twice as long.
-constexpr int WIDE = 8;
-constexpr int NARROW = 4;  // for batches up to this size
+// Code for one instruction set and one number of samples in a block: one vector register each.
+// Two registers for a vector leave none for the constants of three turns.
+struct Version {
+  Entry entry;
+  int lanes;
+};
 
 #define ENTRY(NAME, ATTRIBUTE, T, LANES)                                      \
   ATTRIBUTE void NAME(const Call& c, void* memory, std::atomic<int64_t>& next) { \
     work<T, LANES>(c, memory, next);                                          \
   }
-#define ENTRIES(SUFFIX, ATTRIBUTE)                              \
-  ENTRY(float_wide_##SUFFIX, ATTRIBUTE, float, WIDE)            \
-  ENTRY(float_narrow_##SUFFIX, ATTRIBUTE, float, NARROW)        \
-  ENTRY(double_wide_##SUFFIX, ATTRIBUTE, double, WIDE / 2)      \
-  ENTRY(double_narrow_##SUFFIX, ATTRIBUTE, double, NARROW / 2)
+#define ENTRIES(SUFFIX, ATTRIBUTE)                   \
+  ENTRY(float_8_##SUFFIX, ATTRIBUTE, float, 8)       \
+  ENTRY(float_4_##SUFFIX, ATTRIBUTE, float, 4)       \
+  ENTRY(double_4_##SUFFIX, ATTRIBUTE, double, 4)     \
+  ENTRY(double_2_##SUFFIX, ATTRIBUTE, double, 2)
 
 ENTRIES(baseline, )
 #ifdef TARGET_AVX2
 ENTRIES(avx2, TARGET_AVX2)
+ENTRY(float_16_avx512, TARGET_AVX512, float, 16)
+ENTRY(double_8_avx512, TARGET_AVX512, double, 8)
 #endif
 
-Entry choose(bool is_double, bool narrow) {
-#ifdef TARGET_AVX2
-  static const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  if (avx2) {
-    if (is_double) return narrow ? double_narrow_avx2 : double_wide_avx2;
-    return narrow ? float_narrow_avx2 : float_wide_avx2;
-  }
+enum Instructions { BASELINE = 0, AVX2 = 1, AVX512 = 2 };
+
+int best_instructions() {
+#if defined(TARGET_AVX2) && defined(_WIN32)
+  // __builtin_cpu_supports asks a library that clang-cl does not link. 41: AVX-512F, 40: AVX2.
+  unsigned a, b, c, d;
+  const bool fma = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_FMA);
+  if (IsProcessorFeaturePresent(41) && fma) return AVX512;
+  if (IsProcessorFeaturePresent(40) && fma) return AVX2;
+#elif defined(TARGET_AVX2)
+  if (__builtin_cpu_supports("avx512f")) return AVX512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
 #endif
-  if (is_double) return narrow ? double_narrow_baseline : double_wide_baseline;
-  return narrow ? float_narrow_baseline : float_wide_baseline;
+  return BASELINE;
+}
+
+std::atomic<int> instructions{best_instructions()};
+
+// Small batches take short vectors, so that few of their lanes are idle.
+Version choose(bool is_double, int64_t batch) {
+#ifdef TARGET_AVX2
+  const int level = instructions;
+  if (level >= AVX512 && is_double && batch > 4) return {double_8_avx512, 8};
+  if (level >= AVX512 && !is_double && batch > 8) return {float_16_avx512, 16};
+  if (level >= AVX2 && is_double) return batch > 2 ? Version{double_4_avx2, 4} : Version{double_2_avx2, 2};
+  if (level >= AVX2) return batch > 4 ? Version{float_8_avx2, 8} : Version{float_4_avx2, 4};
+#endif
+  if (is_double) return batch > 2 ? Version{double_4_baseline, 4} : Version{double_2_baseline, 2};
+  return batch > 4 ? Version{float_8_baseline, 8} : Version{float_4_baseline, 4};
 }
 
 // ---------------------------------------------------------------- memory and threads
-
-bool is_narrow(bool is_double, int64_t batch) { return batch <= (is_double ? NARROW / 2 : NARROW); }
-
-int lanes_of(bool is_double, int64_t batch) {
-  return (is_narrow(is_double, batch) ? NARROW : WIDE) / (is_double ? 2 : 1);
-}
 
 // Memory of one thread, kept between calls while it is small.
 struct Scratch {
@@ -901,12 +1040,11 @@ struct Scratch {
     if (wanted <= bytes) return memory;
     release();
     const int64_t page = 4096, rounded = (wanted + page - 1) / page * page;
-    memory = std::aligned_alloc(64, size_t(rounded));
-    if (!memory) throw std::bad_alloc();
+    memory = ::operator new(size_t(rounded), std::align_val_t(64));
     bytes = rounded;
     return memory;
   }
-  void release() { std::free(memory), memory = nullptr, bytes = 0; }
+  void release() { ::operator delete(memory, std::align_val_t(64)), memory = nullptr, bytes = 0; }
   ~Scratch() { release(); }
 };
 
@@ -914,7 +1052,8 @@ template <class T>
 void run_typed(Call& call, int threads, T* grad_weights_sum) {
   const Program& p = *call.program;
   const bool is_double = sizeof(T) == 8;
-  const int lanes = lanes_of(is_double, call.batch);
+  const Version version = choose(is_double, call.batch);
+  const int lanes = version.lanes;
   call.blocks = (call.batch + lanes - 1) / lanes;
   call.chunks = std::min(call.blocks, MAX_CHUNKS);
 
@@ -943,7 +1082,7 @@ void run_typed(Call& call, int threads, T* grad_weights_sum) {
   std::vector<double> partial;
   if (grad_weights_sum) partial.resize(size_t(call.chunks * p.weights)), call.partial = partial.data();
 
-  const Entry entry = choose(is_double, is_narrow(is_double, call.batch));
+  const Entry entry = version.entry;
   const int64_t bytes = Layout(p, lanes, sizeof(T), call.grad_outputs != nullptr).total * int64_t(sizeof(T));
   // Starting a thread costs as much as some hundred thousand amplitudes.
   const int64_t effort = call.blocks * p.size() * (p.layers + 1) * p.wires;
@@ -992,40 +1131,92 @@ int run(Call& call, bool is_double, int threads, void* grad_weights_sum) {
 #endif
 
 // Changes whenever Program or a signature below does; kernel_engine.py checks it.
-EXPORT int32_t qfl_kernel_version() { return 1; }
+EXPORT int32_t qfl_kernel_version() { return 2; }
 
 EXPORT int64_t qfl_kernel_program_bytes() {
   return int64_t(sizeof(Program));
 }
 
+// Uses at most these instructions from now on (tests do this); returns what is used.
+EXPORT int32_t qfl_kernel_instructions(int32_t most) {
+  instructions = std::min<int>(most, best_instructions());
+  return instructions;
+}
+
 // Bytes of scratch memory of each thread.
 EXPORT int64_t qfl_kernel_scratch_bytes(const Program* p, int32_t is_double, int64_t batch) {
   const int64_t bytes = is_double ? 8 : 4;
-  return Layout(*p, lanes_of(is_double, batch), bytes, true).total * bytes;
+  return Layout(*p, choose(is_double != 0, batch).lanes, bytes, true).total * bytes;
 }
 
-// inputs (batch, inputs), weights (weights), outputs (batch, outputs). Returns 0, or 1 where
-// memory is lacking.
+enum Failure { NONE = 0, NO_MEMORY = 1, NOT_A_NUMBER = 2 };
+
+template <class T>
+bool finite(const void* numbers, int64_t count) {
+  // A sum of products with zero is zero unless one of them is infinite or no number.
+  const T* x = static_cast<const T*>(numbers);
+  T sum[8] = {};
+  int64_t i = 0;
+  for (; i + 8 <= count; i += 8)
+    for (int j = 0; j < 8; j++) sum[j] += x[i + j] * T(0);
+  for (; i < count; i++) sum[0] += x[i] * T(0);
+  T total = 0;
+  for (int j = 0; j < 8; j++) total += sum[j];
+  return total == 0;
+}
+
+bool finite(const Program* p, int32_t is_double, int64_t batch, int32_t copies, const void* inputs,
+            const void* weights) {
+  const int64_t x = batch * p->inputs, w = int64_t(copies) * p->weights;
+  return is_double ? finite<double>(inputs, x) && finite<double>(weights, w)
+                   : finite<float>(inputs, x) && finite<float>(weights, w);
+}
+
+// Numbers of either type, counted in numbers.
+const void* at(const void* base, int32_t is_double, int64_t number) {
+  return static_cast<const char*>(base) + number * (is_double ? 8 : 4);
+}
+void* at(void* base, int32_t is_double, int64_t number) {
+  return static_cast<char*>(base) + number * (is_double ? 8 : 4);
+}
+
+// Copies of one program with weights of their own, on the same inputs: inputs (batch, inputs),
+// weights (copies, weights), outputs (copies, batch, outputs). Returns a Failure.
 EXPORT int32_t qfl_kernel_forward(const Program* p, int32_t is_double, int32_t threads, int64_t batch,
-                                  const void* inputs, const void* weights, void* outputs) {
-  Call call = {};
-  call.program = p, call.batch = batch, call.inputs = inputs, call.weights = weights;
-  call.outputs = outputs;
-  return run(call, is_double != 0, threads, nullptr);
+                                  int32_t copies, const void* inputs, const void* weights,
+                                  void* outputs) {
+  if (!finite(p, is_double, batch, copies, inputs, weights)) return NOT_A_NUMBER;
+  for (int32_t copy = 0; copy < copies; copy++) {
+    Call call = {};
+    call.program = p, call.batch = batch, call.inputs = inputs;
+    call.weights = at(weights, is_double, copy * int64_t(p->weights));
+    call.outputs = at(outputs, is_double, copy * batch * p->outputs);
+    if (const int failed = run(call, is_double != 0, threads, nullptr)) return failed;
+  }
+  return NONE;
 }
 
-// grad_inputs (batch, inputs); grad_weights (weights), or (batch, weights) where per_sample.
+// grad_outputs as outputs; grad_inputs (batch, inputs), summed over copies; grad_weights
+// (copies, weights), or (copies, batch, weights) where per_sample.
 EXPORT int32_t qfl_kernel_backward(const Program* p, int32_t is_double, int32_t threads, int64_t batch,
-                                   const void* inputs, const void* weights, const void* grad_outputs,
-                                   int32_t per_sample, void* grad_inputs, void* grad_weights) {
-  const size_t bytes = size_t(batch) * (is_double ? 8 : 4);
-  if (bytes && p->inputs) std::memset(grad_inputs, 0, bytes * size_t(p->inputs));
-  if (bytes && p->weights && per_sample) std::memset(grad_weights, 0, bytes * size_t(p->weights));
-  Call call = {};
-  call.program = p, call.batch = batch, call.inputs = inputs, call.weights = weights;
-  call.grad_outputs = grad_outputs, call.grad_inputs = grad_inputs;
-  if (per_sample) call.grad_weights = grad_weights;
-  return run(call, is_double != 0, threads, per_sample ? nullptr : grad_weights);
+                                   int32_t copies, const void* inputs, const void* weights,
+                                   const void* grad_outputs, int32_t per_sample, void* grad_inputs,
+                                   void* grad_weights) {
+  const int64_t rows = per_sample ? batch : 1, bytes = is_double ? 8 : 4;
+  if (batch && p->inputs) std::memset(grad_inputs, 0, size_t(batch * p->inputs * bytes));
+  if (per_sample && batch && p->weights)
+    std::memset(grad_weights, 0, size_t(copies * batch * p->weights * bytes));
+  for (int32_t copy = 0; copy < copies; copy++) {
+    Call call = {};
+    call.program = p, call.batch = batch, call.inputs = inputs, call.grad_inputs = grad_inputs;
+    call.weights = at(weights, is_double, copy * int64_t(p->weights));
+    call.grad_outputs = at(grad_outputs, is_double, copy * batch * p->outputs);
+    void* by_weights = at(grad_weights, is_double, copy * rows * p->weights);
+    if (per_sample) call.grad_weights = by_weights;
+    const int failed = run(call, is_double != 0, threads, per_sample ? nullptr : by_weights);
+    if (failed) return failed;
+  }
+  return NONE;
 }
 
 // An empty Python module, so that this is built and shipped as an extension; ctypes loads it.
