@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from qfl.conf.schema import MODEL_CONFIGS, ExperimentConfig, ModelConfig
+from qfl.conf.schema import MODEL_CONFIGS, ExperimentConfig, ModelConfig, QuantumConfig
 from qfl.errors import ConfigError, unknown_name
 
 
@@ -83,6 +83,7 @@ def _within(value: Any, allowed: Mapping[str, Any]) -> bool:
 
 
 def _check_together(config: ExperimentConfig) -> None:
+    _check_quantum(config.quantum)
     strategy = config.strategy
     if strategy.scheme == "plain" and strategy.trust != "none":
         raise ConfigError(
@@ -124,6 +125,17 @@ def _check_together(config: ExperimentConfig) -> None:
                     f"dataset.{key} is not set and dataset={config.dataset.name} needs it: "
                     f"add dataset.{key}=…"
                 )
+
+
+def _check_quantum(quantum: QuantumConfig) -> None:
+    asked = {"shots": quantum.shots, "mitigation": quantum.mitigation}
+    asked |= {f"noise.{key}": value for key, value in asdict(quantum.noise).items()}
+    for key, value in asked.items():
+        if quantum.engine in ("kernel", "torch") and value not in (None, "none", 0):
+            raise ConfigError(
+                f"quantum.{key}={value} is not possible with quantum.engine={quantum.engine}, "
+                "which computes exact expectations: set quantum.engine=pennylane"
+            )
 
 
 def _build(kind: Any, data: Any, prefix: str) -> Any:

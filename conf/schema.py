@@ -102,6 +102,19 @@ class PreprocessConfig:
 
 
 @dataclass
+class NoiseConfig:
+    """Simulated noise; needs ``quantum.device=default.mixed``."""
+
+    depolarizing: float = setting(
+        0.0, "probability of a random Pauli on each wire of a gate, after the gate", ge=0, lt=1
+    )
+    amplitude_damping: float = setting(
+        0.0, "probability that a wire of a gate decays to 0 after the gate", ge=0, lt=1
+    )
+    readout_error: float = setting(0.0, "probability that a wire is read wrongly", ge=0, lt=0.5)
+
+
+@dataclass
 class QuantumConfig:
     """What runs the circuits (group ``quantum``)."""
 
@@ -110,12 +123,34 @@ class QuantumConfig:
         "auto takes the fastest engine that runs the circuit; pennylane the device below",
         choices=("auto", "kernel", "torch", "pennylane"),
     )
+    threads: int = setting(
+        1, "engine kernel: threads that share a batch; results do not depend on it", ge=1
+    )
     device: str = setting("default.qubit", "engine pennylane: device")
     diff_method: str = setting(
         "backprop",
         "engine pennylane: how gradients of circuits are computed",
-        choices=("backprop", "adjoint", "parameter-shift", "best"),
+        choices=("backprop", "adjoint", "parameter-shift", "spsa", "best"),
     )
+    shots: int | None = setting(
+        None, "times that a circuit is run for one value; null: exact expectations", ge=1
+    )
+    seed: int = setting(
+        0,
+        "seed of shots and of spsa; options of this group set it to the experiment's",
+        ge=0,
+        lt=2**32,
+    )
+    mitigation: str = setting(
+        "none",
+        "correction of noise: readout errors, zero-noise extrapolation, or both",
+        choices=("none", "readout", "zne", "both"),
+    )
+    backend: str | None = setting(
+        None,
+        "device qiskit.remote: IBM's name of the computer (null: the least busy), or fake_NAME",
+    )
+    noise: NoiseConfig = part(NoiseConfig)
 
 
 @dataclass
@@ -123,6 +158,20 @@ class ModelConfig:
     """Base of the model schemas (group ``model``)."""
 
     name: str = setting("qnn", "model")
+
+
+def ansatz() -> Any:
+    """The field that every model with a layered circuit has."""
+    return setting(
+        "strongly_entangling",
+        "trainable part of the circuit",
+        choices=("strongly_entangling", "basic_entangler"),
+    )
+
+
+def entangler() -> Any:
+    """The field beside :func:`ansatz`."""
+    return setting("cz", "strongly_entangling: two-qubit gate", choices=("cz", "cnot"))
 
 
 @dataclass
@@ -133,14 +182,61 @@ class QnnConfig(ModelConfig):
     n_qubits: int = setting(8, "wires of the circuit", ge=1, le=30)
     n_layers: int = setting(2, "layers of the ansatz", ge=1)
     encoding: str = setting(
-        "angle", "how features enter the circuit", choices=("angle", "reuploading")
+        "angle",
+        "how features enter the circuit",
+        choices=("angle", "reuploading", "iqp", "amplitude"),
     )
-    ansatz: str = setting(
-        "strongly_entangling",
-        "trainable part of the circuit",
-        choices=("strongly_entangling", "basic_entangler"),
+    pre: str = setting(
+        "linear",
+        "what brings the features to the circuit's width; none: they have it already",
+        choices=("linear", "none"),
     )
-    entangler: str = setting("cz", "strongly_entangling: two-qubit gate", choices=("cz", "cnot"))
+    ansatz: str = ansatz()
+    entangler: str = entangler()
+
+
+@dataclass
+class QlstmConfig(ModelConfig):
+    """A long short-term memory whose four gates are quantum circuits, and a linear layer."""
+
+    name: str = setting("qlstm", "model")
+    n_qubits: int = setting(4, "wires of each of the four circuits", ge=1, le=28)
+    n_layers: int = setting(2, "layers of the ansatz", ge=1)
+    hidden: int = setting(8, "size of the hidden state", ge=1)
+    attention: bool = setting(False, "whether the output attends to all time steps so far")
+    ansatz: str = ansatz()
+    entangler: str = entangler()
+
+
+@dataclass
+class QcnnConfig(ModelConfig):
+    """Convolution, a circuit on every patch of 2 x 2 pixels, linear layer; square images."""
+
+    name: str = setting("qcnn", "model")
+    kind: str = setting(
+        "quanvolution",
+        "a circuit gives four numbers for each patch (quanvolution) or one (pooling)",
+        choices=("quanvolution", "pooling"),
+    )
+    channels: int = setting(2, "channels of the convolution in front", ge=1)
+    n_layers: int = setting(2, "quanvolution: layers of the ansatz", ge=1)
+    ansatz: str = ansatz()
+    entangler: str = entangler()
+
+
+@dataclass
+class QuantumKernelConfig(ModelConfig):
+    """Linear layer, projected quantum kernel with trainable landmarks, linear layer."""
+
+    name: str = setting("quantum_kernel", "model")
+    n_qubits: int = setting(8, "wires of the circuit", ge=1, le=30)
+    n_layers: int = setting(1, "layers of the ansatz", ge=1)
+    landmarks: int = setting(32, "points that examples are compared with", ge=2)
+    encoding: str = setting(
+        "angle", "how features enter the circuit", choices=("angle", "reuploading", "iqp")
+    )
+    ansatz: str = ansatz()
+    entangler: str = entangler()
 
 
 @dataclass
@@ -154,11 +250,30 @@ class MlpConfig(ModelConfig):
 
 @dataclass
 class LstmConfig(ModelConfig):
-    """A long short-term memory over the window, and a linear layer."""
+    """A long short-term memory, and a linear layer: the classical twin of ``qlstm``."""
 
     name: str = setting("lstm", "model")
     hidden: int = setting(16, "size of the hidden state", ge=1)
     layers: int = setting(1, "stacked layers", ge=1)
+    attention: bool = setting(False, "whether the output attends to all time steps so far")
+
+
+@dataclass
+class CnnConfig(ModelConfig):
+    """Convolution, a dense layer on every 2 x 2 patch, linear layer: the twin of ``qcnn``."""
+
+    name: str = setting("cnn", "model")
+    channels: int = setting(2, "channels of the convolution in front", ge=1)
+    per_patch: int = setting(4, "numbers that the dense layer makes of a patch", ge=1)
+
+
+@dataclass
+class RbfConfig(ModelConfig):
+    """Linear layer, Gaussian kernel, linear layer: the classical twin of ``quantum_kernel``."""
+
+    name: str = setting("rbf", "model")
+    width: int = setting(24, "features after the first layer", ge=1)
+    landmarks: int = setting(32, "points that examples are compared with", ge=2)
 
 
 @dataclass
@@ -269,6 +384,11 @@ class ExperimentConfig:
 
 MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
     "qnn": QnnConfig,
+    "qlstm": QlstmConfig,
+    "qcnn": QcnnConfig,
+    "quantum_kernel": QuantumKernelConfig,
     "mlp": MlpConfig,
     "lstm": LstmConfig,
+    "cnn": CnnConfig,
+    "rbf": RbfConfig,
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from qfl.clients import local_data
 from qfl.conf.schema import BaselinesConfig, ExperimentConfig
 from qfl.errors import DataError
 from qfl.federation.experiment import Experiment
@@ -21,7 +22,8 @@ def plain_config(config: ExperimentConfig) -> ExperimentConfig:
 
 def twin_config(config: ExperimentConfig) -> ExperimentConfig | None:
     """The classical twin in the same federation; None for a model that is classical itself."""
-    twin = twin_of(config.model)
+    shape = local_data.data_shape(config, local_data.load_parts(config)[0])
+    twin = twin_of(config.model, config.quantum, shape)
     return None if twin is None else replace(plain_config(config), model=twin)
 
 

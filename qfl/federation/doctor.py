@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes.util
+import json
 import os
 import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, distribution, entry_points, version
 from pathlib import Path
 
 
@@ -38,6 +39,7 @@ def examine() -> list[Finding]:
         _torch,
         _pennylane,
         _kernel,
+        _plugins,
         _tenseal,
         _opacus,
         _hydra,
@@ -128,20 +130,51 @@ def _pennylane() -> list[Finding]:
     return found
 
 
+def _plugins() -> list[Finding]:
+    found = []
+    for devices, package, extra in (
+        ("qiskit.aer, qiskit.remote", "pennylane-qiskit", "qiskit"),
+        ("cirq.simulator", "pennylane-cirq", "cirq"),
+    ):
+        try:
+            found.append(Finding(f"devices {devices}", "works", version(package)))
+        except PackageNotFoundError:
+            remedy = f"{_pip()} install 'qfl[{extra}]'"
+            found.append(Finding(f"devices {devices}", "note", "not installed", remedy))
+    return found
+
+
 def _kernel() -> list[Finding]:
     from qfl.quantum.kernel_engine import KernelEngine
 
     reason = KernelEngine.available()
     if reason is None:
-        return [Finding("quantum kernel", "works", "compiled; circuits run on it")]
+        detail = f"compiled, uses {KernelEngine.instructions()}; circuits run on it"
+        return [Finding("quantum kernel", "works", detail)]
     return [
         Finding(
             "quantum kernel",
             "note",
             f"{reason}; circuits run on the torch engine, several times slower",
-            f"install a C++ compiler (Debian: apt install g++), then {_pip()} install -e .",
+            f"install a C++ compiler ({_compiler()}), then {_reinstall()}",
         )
     ]
+
+
+def _compiler() -> str:
+    return {
+        "Darwin": "xcode-select --install",
+        "Windows": "Visual Studio's build tools with C++ and its clang, or LLVM beside them",
+    }.get(platform.system(), "Debian: apt install g++")
+
+
+def _reinstall() -> str:
+    """The command that builds qfl again: from its cache pip would take what has no kernel."""
+    told = json.loads(distribution("qfl").read_text("direct_url.json") or "{}")
+    source = told.get("url", "qfl")
+    if told.get("dir_info", {}).get("editable"):
+        return f"{_pip()} install -e {source}"
+    return f"{_pip()} install --force-reinstall --no-deps --no-cache-dir {source}"
 
 
 def _tenseal() -> list[Finding]:

@@ -84,6 +84,12 @@ def _notes(
             "Held-out metrics are means over clients, each with its own scaling of the test set."
         )
     twin = baseline.get("twin", {})
+    if "rmse" in metrics and "rmse" in twin and metrics["rmse"] > (1 + TWIN_MARGIN) * twin["rmse"]:
+        notes.append(
+            f"The quantum model's error is {metrics['rmse'] / twin['rmse']:.1f} times that of its "
+            f"classical twin ({twin['parameters']} parameters against {experiment.parameters}) "
+            f"after the same rounds. {_fit(metrics, twin_rounds)}"
+        )
     if "accuracy" in metrics and "accuracy" in twin:
         gap = twin["accuracy"] - metrics["accuracy"]
         if gap > TWIN_MARGIN:

@@ -8,8 +8,8 @@ from qfl.models.build import (
     count_parameters,
     initial_model,
     register_model,
-    twin_of,
 )
+from qfl.models.twin import twin_of
 
 __all__ = [
     "DataShape",

@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from qfl.conf.schema import (
     MODEL_CONFIGS,
+    CnnConfig,
     LstmConfig,
     MlpConfig,
     ModelConfig,
+    QcnnConfig,
+    QlstmConfig,
     QnnConfig,
     QuantumConfig,
+    QuantumKernelConfig,
+    RbfConfig,
 )
 from qfl.errors import ConfigError, unknown_name
 
@@ -41,29 +46,67 @@ class DataShape:
 Builder = Callable[[Any, QuantumConfig, DataShape], "nn.Module"]
 
 
-def _qnn(config: ModelConfig, quantum: QuantumConfig, shape: DataShape) -> nn.Module:
+def _qnn(config: QnnConfig, quantum: QuantumConfig, shape: DataShape) -> nn.Module:
     from qfl.models.qnn import Qnn
 
-    assert isinstance(config, QnnConfig)
     return Qnn(config, quantum, shape.features, shape.outputs, shape.batch)
 
 
-def _mlp(config: ModelConfig, quantum: QuantumConfig, shape: DataShape) -> nn.Module:
+def _qlstm(config: QlstmConfig, quantum: QuantumConfig, shape: DataShape) -> nn.Module:
+    from qfl.models.qlstm import Qlstm
+
+    return Qlstm(config, quantum, shape.features, shape.outputs, shape.batch)
+
+
+def _qcnn(config: QcnnConfig, quantum: QuantumConfig, shape: DataShape) -> nn.Module:
+    from qfl.models.qcnn import Qcnn
+
+    return Qcnn(config, quantum, shape.features, shape.outputs, shape.batch)
+
+
+def _quantum_kernel(
+    config: QuantumKernelConfig, quantum: QuantumConfig, shape: DataShape
+) -> nn.Module:
+    from qfl.models.quantum_kernel import QuantumKernel
+
+    return QuantumKernel(config, quantum, shape.features, shape.outputs, shape.batch)
+
+
+def _mlp(config: MlpConfig, _: QuantumConfig, shape: DataShape) -> nn.Module:
     from qfl.models.mlp import Mlp
 
-    assert isinstance(config, MlpConfig)
     return Mlp(config, shape.features, shape.outputs)
 
 
-def _lstm(config: ModelConfig, quantum: QuantumConfig, shape: DataShape) -> nn.Module:
+def _lstm(config: LstmConfig, _: QuantumConfig, shape: DataShape) -> nn.Module:
     from qfl.models.lstm import Lstm
 
-    assert isinstance(config, LstmConfig)
     return Lstm(config, shape.features, shape.outputs)
 
 
-_BUILDERS: dict[str, Builder] = {"qnn": _qnn, "mlp": _mlp, "lstm": _lstm}
-_SERIES = {"lstm"}
+def _cnn(config: CnnConfig, _: QuantumConfig, shape: DataShape) -> nn.Module:
+    from qfl.models.cnn import Cnn
+
+    return Cnn(config, shape.features, shape.outputs)
+
+
+def _rbf(config: RbfConfig, _: QuantumConfig, shape: DataShape) -> nn.Module:
+    from qfl.models.rbf import Rbf
+
+    return Rbf(config, shape.features, shape.outputs)
+
+
+_BUILDERS: dict[str, Builder] = {
+    "qnn": _qnn,
+    "qlstm": _qlstm,
+    "qcnn": _qcnn,
+    "quantum_kernel": _quantum_kernel,
+    "mlp": _mlp,
+    "lstm": _lstm,
+    "cnn": _cnn,
+    "rbf": _rbf,
+}
+_SERIES = {"qlstm", "lstm"}
 
 
 def register_model(
@@ -121,13 +164,6 @@ def initial_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_model(config, quantum, shape)
-
-
-def twin_of(config: ModelConfig) -> ModelConfig | None:
-    """The classical model of like size that a quantum model is compared with."""
-    if isinstance(config, QnnConfig):
-        return MlpConfig(width=config.n_qubits, hidden=config.n_qubits)
-    return None
 
 
 def count_parameters(model: nn.Module) -> int:

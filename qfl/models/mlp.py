@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from qfl.conf.schema import MlpConfig
+from qfl.models.inputs import check_width
 
 
 class Mlp(nn.Module):
@@ -18,12 +19,14 @@ class Mlp(nn.Module):
 
     def __init__(self, config: MlpConfig, features: int, outputs: int) -> None:
         super().__init__()
+        self.features = features
         self.pre = nn.Linear(features, config.width)
         self.middle = nn.Linear(config.width, config.hidden)
         self.post = nn.Linear(config.hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) to (batch, outputs)."""
+        check_width(x, self.features)
         hidden = torch.tanh(self.middle(torch.tanh(self.pre(x))))
         result: Tensor = self.post(hidden)
         return result
