@@ -95,7 +95,7 @@ def test_help_of_simulate_lists_what_can_be_chosen(call: Call) -> None:
     code, output, _ = call("simulate", "-h")
     assert code == 0
     for words in ("qfl simulate experiment=NAME", "experiment: demo, forecast", "lr: 0.05",
-                  "resume=RUN_DIR", "model: lstm, mlp, qnn"):  # fmt: skip
+                  "resume=RUN_DIR", "model: cnn, lstm, mlp, qcnn, qlstm, qnn"):  # fmt: skip
         assert words in output
     assert not Path("outputs").exists()
 

@@ -79,7 +79,7 @@ def test_every_name_of_a_choice_has_its_file() -> None:
     assert names("dataset") == built_in
     assert names("partition") == {"iid", "dirichlet", "shards", "quantity", "contiguous", "files"}
     assert names("strategy") == {"plain", "ckks"}
-    assert names("model") == {"qnn", "mlp", "lstm"}
+    assert names("model") == set(MODEL_CONFIGS)
 
 
 @pytest.mark.parametrize(

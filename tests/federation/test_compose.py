@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qfl import load_config
-from qfl.conf.schema import LstmConfig, QnnConfig
+from qfl.conf.schema import QlstmConfig, QnnConfig
 from qfl.errors import ConfigError, DataError
 from qfl.federation.compose import translate
 
@@ -22,7 +22,7 @@ def test_the_demo_as_documented() -> None:
 
 def test_choices_and_values_override_the_experiment() -> None:
     config = load_config(["experiment=forecast", "model.hidden=7", "strategy=plain", "seed=5"])
-    assert config.model == LstmConfig(hidden=7)
+    assert config.model == QlstmConfig(n_qubits=6, hidden=7)
     assert (config.strategy.trust, config.seed) == ("none", 5)
 
 

@@ -32,13 +32,6 @@ def qnode_of(circuit: Any, shots: int | None = None) -> qml.QNode:
     return qml.set_shots(qnode, shots) if shots else qnode
 
 
-def arctan_encoding(inputs: Any, weights: Any) -> Any:
-    for wire in range(3):
-        qml.RY(torch.arctan(inputs[:, wire]), wires=wire)
-    qml.StronglyEntanglingLayers(weights, wires=range(3))
-    return qml.expval(qml.PauliZ(0))
-
-
 def depends_on_data(inputs: Any, weights: Any) -> Any:
     qml.AngleEmbedding(inputs, wires=range(3))
     if float(weights[0, 0, 0].detach()) > 0:
@@ -63,7 +56,7 @@ def test_auto_takes_the_fastest_engine_and_explains_itself() -> None:
     assert text.startswith(f"engine {FASTEST}")
     assert "3 wires" in text
     assert "21 Rotation" in text
-    assert "3 inputs, 18 weights, 3 outputs" in text
+    assert "3 columns, 18 weights, 3 outputs" in text
 
 
 def test_capture_does_not_depend_on_the_callers_gradient_mode() -> None:
@@ -86,7 +79,6 @@ def test_a_layer_first_called_in_inference_mode_still_trains(engine: str) -> Non
 @pytest.mark.parametrize(
     ("circuit", "shots", "reason"),
     [
-        (arctan_encoding, None, "no linear function"),
         (depends_on_data, None, "depend on"),
         (variance, None, "measurement VarianceMP"),
         (templates, 50, "finite shots"),

@@ -51,12 +51,12 @@ def circuits(draw: st.DrawFn) -> tuple[int, list[Gate], tuple[str, ...], int]:
         if not parametrised:
             gates.append(Gate(name, wires))
             continue
-        source = draw(st.sampled_from(["input", "weight", "constant"]))
-        index = draw(st.integers(0, (FEATURES if source == "input" else WEIGHTS) - 1))
+        source = draw(st.sampled_from(["input", "weight", "constant", "product", "arctan"]))
+        index = draw(st.integers(0, (WEIGHTS if source == "weight" else FEATURES) - 1))
         scale = draw(st.sampled_from([1.0, -0.5, 2.0]))
         offset = draw(st.sampled_from([0.0, 0.3]))
         gates.append(Gate(name, wires, source, index, scale, offset))
-    kind = draw(st.sampled_from(["z", "words", "probs"]))
+    kind = draw(st.sampled_from(["z", "words", "probs", "state"]))
     if kind == "words":
         words = tuple(
             "".join(draw(st.sampled_from("IXYZ")) for _ in range(n))
@@ -74,17 +74,28 @@ def make_qnode(n: int, gates: list[Gate], words: tuple[str, ...]) -> qml.QNode:
             if not gate.source:
                 operator(wires=gate.wires)
                 continue
-            base = {"input": inputs[:, gate.index % FEATURES], "weight": weights[gate.index]}
-            angle = base[gate.source] * gate.scale if gate.source != "constant" else 0.7
-            operator(angle + gate.offset, wires=gate.wires)
+            operator(angle(gate, inputs, weights) + gate.offset, wires=gate.wires)
         if words == ("z",):
             return [qml.expval(qml.PauliZ(wire)) for wire in range(n)]
         if words == ("probs",):
             return qml.probs(wires=list(range(n))[::-1])
+        if words == ("state",):
+            return qml.state()
         return [qml.expval(observable(word, number)) for number, word in enumerate(words)]
 
     device = qml.device("default.qubit", wires=n)
     return qml.QNode(circuit, device, interface="torch", diff_method="backprop")
+
+
+def angle(gate: Gate, inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor | float:
+    if gate.source == "constant":
+        return 0.7
+    if gate.source == "weight":
+        return gate.scale * weights[gate.index]
+    value = inputs[:, gate.index]
+    if gate.source == "product":
+        return gate.scale * value * weights[gate.index] + torch.sin(weights[0])
+    return gate.scale * (torch.arctan(value) if gate.source == "arctan" else value)
 
 
 def observable(word: str, number: int) -> qml.operation.Operator:
@@ -98,11 +109,11 @@ def outputs_and_gradients(
     inputs = inputs.clone().requires_grad_()
     outputs = layer(inputs)
     if upstream is None:
-        upstream = torch.linspace(-1, 1, outputs.numel(), dtype=outputs.dtype).reshape(
-            outputs.shape
-        )
+        upstream = torch.linspace(-1, 1, outputs.numel()).reshape(outputs.shape).to(outputs.dtype)
+        if outputs.is_complex():
+            upstream = upstream * (1 - 0.3j)
     gradients = torch.autograd.grad(
-        (outputs * upstream.to(outputs.dtype)).sum(),
+        (outputs * upstream.to(outputs.dtype)).sum().real,
         [inputs, *layer.parameters()],
         allow_unused=True,
     )
@@ -139,7 +150,7 @@ def agree(circuit: tuple[int, list[Gate], tuple[str, ...], int], engine: str) ->
     for mine, theirs in zip(gradients, wanted_gradients, strict=True):
         assert torch.allclose(mine, theirs, atol=1e-9, rtol=1e-9)
     found, gradients, _ = outputs_and_gradients(layer.float(), inputs.float(), upstream)
-    assert torch.allclose(found.double(), wanted, atol=1e-5, rtol=0)
+    assert torch.allclose(found.to(wanted.dtype), wanted, atol=1e-5, rtol=0)
     for mine, theirs in zip(gradients, wanted_gradients, strict=True):
         size = max(1.0, float(theirs.abs().max()))
         assert torch.allclose(mine.double() / size, theirs / size, atol=1e-5, rtol=0)
