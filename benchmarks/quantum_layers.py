@@ -1,131 +1,207 @@
 """Forward plus backward of a quantum layer, with respect to inputs and weights.
 
-AngleEmbedding, strongly entangling layers, <Z> on every wire; float32, one core. Ours is
-``QuantumLayer`` on the compiled kernel and on torch; peers are PennyLane's ``TorchLayer`` on
-default.qubit with backpropagation and on lightning.qubit with adjoint gradients. All take turns in
-one process, in blocks; figures are medians of processor time, which other load disturbs least.
+Ours beside PennyLane's TorchLayer, lightning.qubit, PennyLane and TensorCircuit-NG under jax.jit
+and TorchQuantum: the same circuit, the same numbers, single precision, one core. Every peer runs
+in a process of its own on that core; blocks take turns; figures are medians of processor time,
+which other load disturbs least. ``make bench-peers`` installs the peers.
+
+Prints what it measures, and writes ``results/quantum_layers`` as .json, .md, .png and .svg.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import time
 import warnings
-from collections.abc import Callable
+from pathlib import Path
 
-import pennylane as qml
 import torch
-from common import Row, report
-
-from qfl.quantum import QuantumLayer
-from qfl.quantum.kernel_engine import KernelEngine
+from common import RESULTS, processor, show, write
+from quantum_case import Case
+from quantum_extras import per_sample, qlstm, threads
+from quantum_figure import draw
+from quantum_floor import speeds
+from quantum_measure import Measured, measure
+from quantum_ours import OURS, Local
+from quantum_page import page
+from quantum_peers import JAX_PEERS, PEERS_PYTHON, TORCH_PEERS, LeftOutError, Limits, Peer
+from quantum_rows import TARGETS, Judged, floor_rows, rows_of
 
 SIZES = [(n, batch) for n in (4, 6, 8, 10, 12, 14) for batch in (1, 32, 256)]
 QUICK = [(4, 1), (4, 32), (8, 32), (8, 256)]
-TARGETS = {(4, 1): 140, (4, 32): 120, (8, 32): 150, (8, 256): 80, (12, 256): 60}
-TORCH_TARGET = 10.0
-BLOCKS = 5
+DEPTHS = (2, 6)
+BLOCKS, QUICK_BLOCKS = (5, 0.05), (3, 0.02)  # how many, of how many seconds
 
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="four sizes, depth 2 only")
-    quick = parser.parse_args().quick
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    torch.set_num_threads(1)
+    options = _options()
     warnings.simplefilter("ignore")
-    rows: list[Row] = []
-    met: list[bool] = []
-    for depth in (2,) if quick else (2, 6):
-        for n, batch in QUICK if quick else SIZES:
-            measured = measure(candidates(n, depth), n, batch)
-            compare(rows, met, f"n={n}, batch {batch}, depth {depth}", (n, batch, depth), measured)
-    report("quantum_layers", rows, met)
+    torch.set_num_threads(1)
+    core, compile_cores = _pin()
+    started = time.perf_counter()
+    notes = [f"{processor()}, {os.cpu_count()} cores; {_load()} as it began"]
+    versions: dict[str, str] = {}
+    peers = _peers(options, core, compile_cores, versions, notes)
+    contenders = [*(Local(name) for name in OURS), *peers]
+    names = [contender.name for contender in contenders]
+    print("ms of a step".ljust(30) + "".join(f"{name:>23}" for name in names))
+    judged = _extras(options, notes)
+    results = []
+    try:
+        for case in _cases(options):
+            found = measure(
+                case, contenders, "torch engine", *(QUICK_BLOCKS if options.quick else BLOCKS)
+            )
+            results.append(found)
+            _progress(found, names)
+    finally:
+        for peer in peers:
+            peer.stop()
+
+    speed = speeds()
+    judged = [
+        row for found in results for row in rows_of(found) + floor_rows(found, speed)
+    ] + judged
+    notes.append(f"{(time.perf_counter() - started) / 60:.1f} minutes; {_load()} as it ended")
+    targets = [(row, met) for row, met in judged if met is not None]
+    print()
+    show([row for row, _ in targets], [met for _, met in targets])
+    print("\n".join(notes))
+    _write(options, results, judged, speed, versions, notes)
 
 
-def candidates(n: int, depth: int) -> dict[str, torch.nn.Module]:
-    """Ours and the peers, for one circuit."""
-
-    def circuit(inputs, weights):  # type: ignore[no-untyped-def]
-        qml.AngleEmbedding(inputs, wires=range(n))
-        qml.StronglyEntanglingLayers(weights, wires=range(n))
-        return [qml.expval(qml.PauliZ(wire)) for wire in range(n)]
-
-    def qnode(device: str, method: str) -> qml.QNode:
-        made = qml.device(device, wires=n)
-        return qml.QNode(circuit, made, interface="torch", diff_method=method)
-
-    shapes = {"weights": (depth, n, 3)}
-    plain = qnode("default.qubit", "backprop")
-    made: dict[str, torch.nn.Module] = {"torch": QuantumLayer(plain, shapes, engine="torch")}
-    if KernelEngine.available() is None:
-        made["kernel"] = QuantumLayer(plain, shapes, engine="kernel")
-    made["TorchLayer"] = qml.qnn.TorchLayer(plain, shapes)
-    made["lightning"] = qml.qnn.TorchLayer(qnode("lightning.qubit", "adjoint"), shapes)
-    return made
-
-
-def measure(layers: dict[str, torch.nn.Module], n: int, batch: int) -> dict[str, float]:
-    """Median milliseconds of processor time of one forward and backward pass."""
-    inputs = torch.randn(batch, n, requires_grad=True)
-    taken: dict[str, list[float]] = {name: [] for name in layers}
-    steps = {name: _step(layer, inputs) for name, layer in layers.items()}
-    often = {name: _repeats(step) for name, step in steps.items()}
-    for _ in range(BLOCKS):
-        for name, step in steps.items():
-            if often[name] == 0:
-                continue
-            started = time.process_time()
-            for _ in range(often[name]):
-                step()
-            taken[name].append((time.process_time() - started) / often[name] * 1e3)
-    return {name: statistics.median(values) for name, values in taken.items() if values}
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="four sizes, depth 2, without JAX, which takes minutes to compile",
+    )
+    parser.add_argument("--peers", action="store_true", help="with JAX even in --quick")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="N,BATCH,DEPTH",
+        help="this case and no others; may be given several times",
+    )
+    parser.add_argument(
+        "--step-limit",
+        type=float,
+        default=20,
+        metavar="S",
+        help="leave a peer out of cases where a step takes longer (default: 20)",
+    )
+    parser.add_argument(
+        "--compile-limit",
+        type=float,
+        default=45,
+        metavar="S",
+        help="leave a peer out of cases that it compiles for longer (default: 45)",
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="draw the figure here as well")
+    return parser.parse_args()
 
 
-def _step(layer: torch.nn.Module, inputs: torch.Tensor) -> Callable[[], None]:
-    def step() -> None:
-        inputs.grad = None
-        layer.zero_grad(set_to_none=True)
-        layer(inputs).sum().backward()
-
-    return step
-
-
-def _repeats(step: Callable[[], None]) -> int:
-    """Runs in a block of about 50 ms; 0 for a step that would take the whole run."""
-    step()
-    started = time.process_time()
-    step()
-    once = time.process_time() - started
-    return 0 if once > 20 else max(1, int(0.05 / once))
+def _cases(options: argparse.Namespace) -> list[Case]:
+    if options.only:
+        return [Case(*(int(part) for part in text.split(","))) for text in options.only]
+    if options.quick:
+        return [Case(n, batch, 2) for n, batch in QUICK]
+    return [Case(n, batch, depth) for depth in DEPTHS for n, batch in SIZES]
 
 
-def compare(
-    rows: list[Row],
-    met: list[bool],
-    case: str,
-    size: tuple[int, int, int],
-    measured: dict[str, float],
-) -> None:
-    """Each of our engines beside each peer."""
-    for engine in ("kernel", "torch"):
-        if engine not in measured:
+def _pin() -> tuple[int, list[int]]:
+    """The core of all measurements, and the cores to compile on."""
+    if not hasattr(os, "sched_setaffinity"):
+        return 0, [0]
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[:1])
+    return cores[0], cores
+
+
+def _load() -> str:
+    return f"load {os.getloadavg()[0]:.1f}"
+
+
+def _peers(
+    options: argparse.Namespace,
+    core: int,
+    compile_cores: list[int],
+    versions: dict[str, str],
+    notes: list[str],
+) -> list[Peer]:
+    limits = Limits(options.step_limit, options.compile_limit)
+    names = TORCH_PEERS + JAX_PEERS
+    if options.quick and not options.peers:
+        names = TORCH_PEERS
+        notes.append(f"left out by --quick, and back with --peers: {', '.join(JAX_PEERS)}")
+    if not PEERS_PYTHON.exists():
+        notes.append("no environment of peers: make bench-peers makes it")
+    peers = []
+    for number, name in enumerate(names):
+        peer = Peer(name, core, compile_cores[number % len(compile_cores)], limits)
+        try:
+            peer.hello()
+        except (LeftOutError, TimeoutError) as reason:
+            peer.stop()
+            notes.append(f"{name} is left out: {str(reason) or 'it does not answer'}")
             continue
-        for peer in ("TorchLayer", "lightning"):
-            value = measured.get(peer)
-            target = None
-            if peer == "TorchLayer" and size[2] == 2:
-                target = TARGETS.get(size[:2]) if engine == "kernel" else None
-                if engine == "torch" and size[:2] in TARGETS:
-                    target = TORCH_TARGET
-            words = "" if target is None else f">= {target:g}x"
-            row = Row(f"{case}, {engine}", "fwd + bwd", "ms", measured[engine], peer, value, words)
-            rows.append(row)
-            met.append(target is None or row.ratio is None or row.ratio >= target)
+        versions.update(peer.versions)
+        words = ", ".join(f"{package} {number}" for package, number in peer.versions.items())
+        notes.append(f"{name}: {words}")
+        peers.append(peer)
+    return peers
+
+
+def _progress(found: Measured, names: list[str]) -> None:
+    figures = (f"{found.ms[name]:.4g}" if name in found.ms else "left out" for name in names)
+    print(str(found.case).ljust(30) + "".join(f"{figure:>23}" for figure in figures), flush=True)
+    for name, why in found.left_out.items():
+        print(f"    {name} left out: {why}", flush=True)
+
+
+def _extras(options: argparse.Namespace, notes: list[str]) -> list[Judged]:
+    if options.only:
+        return []
+    judged: list[Judged] = []
+    for n, batch in TARGETS:
+        if not options.quick or (n, batch) in QUICK:
+            judged += per_sample(Case(n, batch, 2))
+    judged.append(qlstm())
+    if not options.quick:
+        row, met, busy = threads(Case(12, 256, 2))
+        judged.append((row, met))
+        notes.append(f"two threads: other work kept {busy} of the cores' time meanwhile")
+    return judged
+
+
+def _write(
+    options: argparse.Namespace,
+    results: list[Measured],
+    judged: list[Judged],
+    speed: dict[str, float],
+    versions: dict[str, str],
+    notes: list[str],
+) -> None:
+    more = {
+        "multiply_adds_per_second": speed,
+        "notes": notes,
+        "missed": [f"{row.case}, {row.peer}" for row, met in judged if met is False],
+        "cases": [
+            {
+                **{"n": found.case.n, "batch": found.case.batch, "depth": found.case.depth},
+                **{"ms": found.ms, "first_s": found.first_s, "left_out": found.left_out},
+            }
+            for found in results
+        ],
+    }
+    write("quantum_layers", [row for row, _ in judged], versions, more)
+    (RESULTS / "quantum_layers.md").write_text(page(results, judged, speed, notes))
+    pictures = [RESULTS / "quantum_layers.png", RESULTS / "quantum_layers.svg"]
+    draw(results, pictures + ([options.output] if options.output else []))
+    print(f"Written: {RESULTS / 'quantum_layers'}.json, .md, .png, .svg")
 
 
 if __name__ == "__main__":
