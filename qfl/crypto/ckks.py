@@ -19,12 +19,13 @@ import numpy as np
 from qfl.crypto.ckks_parameters import CkksParameters, choose_parameters
 from qfl.crypto.ckks_wire import check_public_key, new_context, wire_of
 from qfl.crypto.encoding import IntVector, SumRange, check_capacity
-from qfl.crypto.scheme import KeyPair
+from qfl.crypto.members import MemberKeys, Roster
+from qfl.crypto.scheme import KeyPair, OpensWhole, WholeSum
 from qfl.errors import PayloadError
 
 
 @dataclass(frozen=True)
-class Ckks:
+class Ckks(OpensWhole):
     """Addition-only CKKS for one run.
 
     Example:
@@ -57,7 +58,14 @@ class Ckks:
         packed = wire_of(self.parameters).pack_public_key(public)
         return KeyPair(packed, secret, hashlib.sha256(packed).hexdigest()[:16])
 
-    def protect(self, values: IntVector, public_key: bytes) -> bytes:
+    def protect(
+        self,
+        values: IntVector,
+        key: bytes,
+        *,
+        place: str = "",
+        signer: MemberKeys | None = None,
+    ) -> bytes:
         """Encrypt grid integers, ``degree / 2`` in a ciphertext.
 
         Raises:
@@ -67,7 +75,7 @@ class Ckks:
         check_capacity(values, self.sums)
         import tenseal
 
-        context = _public_context(public_key, self.parameters)
+        context = _public_context(key, self.parameters)
         wire = wire_of(self.parameters)
         scaled, slots = values * self.sums.step, self.parameters.slots
         parts = []
@@ -85,7 +93,15 @@ class Ckks:
         check_public_key(public_key, self.parameters)
         return _CkksSum(self, length)
 
-    def open(self, body: bytes, length: int, secret_key: bytes) -> IntVector:
+    def open(
+        self,
+        body: bytes,
+        length: int,
+        secret_key: bytes,
+        *,
+        place: str = "",
+        roster: Roster | None = None,
+    ) -> IntVector:
         """Decrypt a sum and release it on the grid.
 
         Raises:
@@ -108,7 +124,7 @@ class Ckks:
         return steps.astype(np.int64)
 
 
-class _CkksSum:
+class _CkksSum(WholeSum):
     """Ciphertexts are added coefficient by coefficient, modulo the data prime."""
 
     def __init__(self, scheme: Ckks, length: int) -> None:

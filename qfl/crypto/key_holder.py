@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass, field
 
 from qfl.crypto.encoding import IntVector
+from qfl.crypto.members import Roster
 from qfl.crypto.payload import unpack
 from qfl.crypto.scheme import KeyPair, Scheme
 from qfl.errors import OpeningRefusedError
@@ -27,6 +28,7 @@ class KeyHolder:
         keys: Key pair; the secret part stays here.
         min_clients: Fewest contributions in a sum that is opened.
         opened: Digest of the sum opened for each round and step.
+        roster: Who may contribute, where the scheme lets a key holder check it.
     """
 
     run: str
@@ -34,6 +36,7 @@ class KeyHolder:
     keys: KeyPair
     min_clients: int
     opened: dict[str, str] = field(default_factory=dict)
+    roster: Roster | None = None
 
     @staticmethod
     def create(run: str, scheme: Scheme, min_clients: int) -> KeyHolder:
@@ -85,7 +88,9 @@ class KeyHolder:
                 f"another sum was already opened for round {header.round}, step {header.step}: "
                 "one sum is opened per round and step"
             )
-        values = self.scheme.open(body, header.length, self.keys.secret)
+        values = self.scheme.open(
+            body, header.length, self.keys.secret, place=header.place, roster=self.roster
+        )
         self.opened[place] = digest
         return values
 

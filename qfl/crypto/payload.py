@@ -29,6 +29,7 @@ class Header:
         step: Step within the round, such as ``train``.
         length: Number of integers in the protected vector.
         contributions: Updates in the body: 1 from a client, more in a sum.
+        attempt: 0, and one more each time that the step is repeated.
     """
 
     scheme: str
@@ -38,6 +39,12 @@ class Header:
     step: str
     length: int
     contributions: int = 1
+    attempt: int = 0
+
+    @property
+    def place(self) -> str:
+        """Run, round, step and attempt as one text, which protection is bound to."""
+        return f"{self.run}/{self.round}/{self.step}/{self.attempt}"
 
 
 def pack(header: Header, body: bytes) -> bytes:

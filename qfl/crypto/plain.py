@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from qfl.crypto.encoding import IntVector, SumRange, check_capacity
-from qfl.crypto.scheme import KeyPair
+from qfl.crypto.members import MemberKeys, Roster
+from qfl.crypto.scheme import KeyPair, OpensWhole, WholeSum
 from qfl.errors import ConfigError, PayloadError
 
 EXACT_IN_FLOAT32 = 2**24
 
 
 @dataclass(frozen=True)
-class Plain:
+class Plain(OpensWhole):
     """Vectors in the clear, 4 bytes per parameter.
 
     Example:
@@ -46,7 +47,14 @@ class Plain:
         """There are none."""
         return KeyPair(b"", b"", "")
 
-    def protect(self, values: IntVector, public_key: bytes) -> bytes:
+    def protect(
+        self,
+        values: IntVector,
+        key: bytes,
+        *,
+        place: str = "",
+        signer: MemberKeys | None = None,
+    ) -> bytes:
         """Float32, little endian.
 
         Raises:
@@ -59,14 +67,22 @@ class Plain:
         """A sum in int64."""
         return _PlainSum(self.sums, length)
 
-    def open(self, body: bytes, length: int, secret_key: bytes) -> IntVector:
+    def open(
+        self,
+        body: bytes,
+        length: int,
+        secret_key: bytes,
+        *,
+        place: str = "",
+        roster: Roster | None = None,
+    ) -> IntVector:
         """The integers themselves."""
         if len(body) != 8 * length:
             raise PayloadError(f"a sum of {length} values has {8 * length} bytes, not {len(body)}")
         return np.frombuffer(body, dtype="<i8").astype(np.int64)
 
 
-class _PlainSum:
+class _PlainSum(WholeSum):
     def __init__(self, sums: SumRange, length: int) -> None:
         self._sums = sums
         self._total = np.zeros(length, dtype=np.int64)

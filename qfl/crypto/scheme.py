@@ -1,8 +1,10 @@
 """The interface of every aggregation scheme.
 
 A scheme turns a client's integer vector into bytes (``protect``), adds such bytes one by one as
-they arrive (``accumulator``), and turns the sum back into integers (``open``). Schemes know
-nothing of models, rounds or the network.
+they arrive (``accumulator``), and turns the sum back into integers: whoever holds the key opens
+what the accumulator gives out (``open``), and where that is less than the sum itself, the rest of
+the way is made by whoever holds the accumulator (``finish``). Schemes know nothing of models,
+rounds or the network.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from qfl.crypto.encoding import IntVector, SumRange
+from qfl.crypto.members import MemberKeys, Roster
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,7 +45,28 @@ class Accumulator(Protocol):
         """
 
     def result(self) -> bytes:
-        """The protected sum so far."""
+        """What the holder of the key opens."""
+
+    def masked(self) -> bytes:
+        """What is needed beside the opened part to get the sum; empty where that is the sum."""
+
+
+class WholeSum:
+    """For accumulators whose result holds everything."""
+
+    def masked(self) -> bytes:
+        """Nothing."""
+        return b""
+
+
+class OpensWhole:
+    """For schemes in which what is opened is the sum."""
+
+    def finish(
+        self, opened: IntVector, masked: bytes, length: int, *, place: str = ""
+    ) -> IntVector:
+        """The sum, as opened."""
+        return opened
 
 
 class Scheme(Protocol):
@@ -63,11 +87,46 @@ class Scheme(Protocol):
     def generate_keys(self) -> KeyPair:
         """New keys from the operating system's randomness; never from a seed."""
 
-    def protect(self, values: IntVector, public_key: bytes) -> bytes:
-        """Protect one vector of grid integers."""
+    def protect(
+        self,
+        values: IntVector,
+        key: bytes,
+        *,
+        place: str = "",
+        signer: MemberKeys | None = None,
+    ) -> bytes:
+        """Protect one vector of grid integers.
+
+        Args:
+            values: Multiples of the grid's step.
+            key: The public key; under trust ``shared`` the secret one.
+            place: Run, round, step and attempt, where protection depends on them.
+            signer: Who vouches for the contribution, where openers check them one by one.
+        """
 
     def accumulator(self, length: int, public_key: bytes) -> Accumulator:
         """A sum of vectors of this length."""
 
-    def open(self, body: bytes, length: int, secret_key: bytes) -> IntVector:
-        """The integers of a protected sum, exactly."""
+    def open(
+        self,
+        body: bytes,
+        length: int,
+        secret_key: bytes,
+        *,
+        place: str = "",
+        roster: Roster | None = None,
+    ) -> IntVector:
+        """Open what an accumulator gave out, exactly.
+
+        Args:
+            body: From :meth:`Accumulator.result`.
+            length: Values in the summed vectors.
+            secret_key: What opens.
+            place: As in :meth:`protect`.
+            roster: Who may have contributed, where contributions are checked one by one.
+        """
+
+    def finish(
+        self, opened: IntVector, masked: bytes, length: int, *, place: str = ""
+    ) -> IntVector:
+        """The integers of the sum, from what was opened and :meth:`Accumulator.masked`."""
