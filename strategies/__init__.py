@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from qfl.server_optimizer import (
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedYogi,
+    ServerOptimizer,
+)
+from qfl.strategies.aggregation import Aggregation
 from qfl.strategies.convergence import ConvergenceMonitor
 from qfl.strategies.events import ClientReplied, Event, RoundFinished, SetupFinished
 from qfl.strategies.secure import SecureStrategy
@@ -12,15 +20,9 @@ from qfl.strategies.selection import (
     SelectFraction,
     Selection,
 )
-from qfl.strategies.server_optimizer import (
-    FedAdam,
-    FedAvg,
-    FedAvgM,
-    FedYogi,
-    ServerOptimizer,
-)
-from qfl.strategies.session import Aggregation, Session
+from qfl.strategies.session import Session
 from qfl.strategies.state import ServerState
+from qfl.strategies.sums import Sums
 
 __all__ = [
     "Aggregation",
@@ -42,4 +44,5 @@ __all__ = [
     "ServerState",
     "Session",
     "SetupFinished",
+    "Sums",
 ]

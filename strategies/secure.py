@@ -13,29 +13,26 @@ from dataclasses import dataclass, field
 from logging import INFO
 from typing import Any
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from qfl.crypto import Arrays, IntVector, Layout, Step, SumRange, from_grid, from_limbs, make_scheme
-from qfl.errors import FederationError, StorageError
-from qfl.records import ARRAYS, CONFIG, arrays_of, record_of
+from qfl.crypto import Layout, Step
+from qfl.errors import ConfigError, FederationError, StorageError
+from qfl.global_model import GlobalModel, means_of, rounding_error
+from qfl.records import ARRAYS, CONFIG, MODEL, arrays_of, bytes_record, record_of
+from qfl.server_optimizer import FedAvg, ServerOptimizer, optimizer_to_json
+from qfl.strategies.aggregation import Aggregation
 from qfl.strategies.convergence import ConvergenceMonitor
 from qfl.strategies.events import ClientReplied, Event, RoundFinished, SetupFinished
+from qfl.strategies.notes import setup_notes
 from qfl.strategies.selection import SelectAll, SelectBySize, Selection
-from qfl.strategies.server_optimizer import FedAvg, ServerOptimizer
-from qfl.strategies.session import Aggregation, Session
+from qfl.strategies.session import Session
 from qfl.strategies.state import ServerState
+from qfl.strategies.sums import OnReply, Sums
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
-
-ASSUMPTIONS = {
-    "none": "the server reads every update",
-    "key_holder": "server and key holder do not collude; the server adds honestly; "
-    "honest-but-curious only, because no identities are configured",
-}
 
 
 @dataclass
@@ -57,7 +54,7 @@ class SecureStrategy(Strategy):
 
     Example:
         >>> strategy = SecureStrategy(Aggregation(scheme="ckks"))
-        >>> strategy.trust
+        >>> strategy.aggregation.trust
         'key_holder'
     """
 
@@ -70,7 +67,7 @@ class SecureStrategy(Strategy):
     seed: int = 0
     observer: Callable[[Event], None] | None = None
     checkpoint: Callable[[ServerState], None] | None = None
-    _session: Session | None = field(default=None, init=False, repr=False)
+    _sums: Sums | None = field(default=None, init=False, repr=False)
     _state: ServerState | None = field(default=None, init=False, repr=False)
     _sizes: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _step: Step | None = field(default=None, init=False, repr=False)
@@ -79,22 +76,29 @@ class SecureStrategy(Strategy):
     _max_abs_error: float = field(default=0.0, init=False, repr=False)
 
     @property
-    def trust(self) -> str:
-        """Who can open a sum; ``none`` where the scheme has no keys and the server reads all."""
-        made = self.aggregation
-        sums = SumRange(made.grid_bits, made.bound, made.min_clients)
-        return "key_holder" if make_scheme(made.scheme, 1, sums).has_keys else "none"
-
-    @property
     def session(self) -> Session:
         """The run's session.
 
         Raises:
             FederationError: :meth:`prepare` was not called.
         """
-        if self._session is None:
+        return self.sums.session
+
+    @property
+    def sums(self) -> Sums:
+        """The run's sums.
+
+        Raises:
+            FederationError: :meth:`prepare` was not called.
+        """
+        if self._sums is None:
             raise FederationError("the strategy has no session yet: call prepare or start first")
-        return self._session
+        return self._sums
+
+    @property
+    def blind(self) -> bool:
+        """Whether the model is kept from the server."""
+        return self.aggregation.release == "clients"
 
     def prepare(
         self,
@@ -104,7 +108,7 @@ class SecureStrategy(Strategy):
         *,
         config: ConfigRecord | None = None,
         numbers: int = 0,
-    ) -> Session:
+    ) -> Sums:
         """Meet the clients, have keys made, count examples.
 
         Args:
@@ -112,52 +116,40 @@ class SecureStrategy(Strategy):
             initial_arrays: The model, for its layout.
             timeout: Seconds to wait in each step.
             config: Goes to clients with the questions asked here.
-            numbers: Most numbers that :meth:`Session.sum_numbers` will be asked for.
+            numbers: Most numbers that :meth:`Sums.numbers` will be asked for.
         """
         session = Session(grid, self.aggregation, timeout)
+        sums = Sums(session)
         asked = {CONFIG: config or ConfigRecord()}
         session.meet()
         layout = Layout.of(arrays_of(initial_arrays))
         metrics = max(len(self.metrics), len(self.evaluate_metrics))
         limbs = session.sums.limbs
-        session.make_keys(max(layout.length + 1 + metrics * limbs, numbers * limbs, limbs))
+        sums.set_up(max(layout.length + 1 + metrics * limbs, numbers * limbs, limbs))
         if self.aggregation.weighting == "examples":
-            total = session.sum_numbers("query.count", "count", 1, asked)
+            total = sums.numbers("query.count", "count", 1, asked)
             session.examples = int(total[0])
             if session.examples < 1:
                 raise FederationError("the clients hold no examples at all")
-        self._session = session
-        notes = [f"left out: {problem}" for problem in session.problems]
+        self._sums = sums
+        if self.blind:
+            sums.opener.adopt(initial_arrays, optimizer_to_json(self.optimizer))
         if isinstance(self.selection, SelectBySize):
             self._sizes = session.ask_sizes(asked)
-            notes.append("selection by size: the server knows every client's number of examples")
-        if self.aggregation.weighting == "examples" and not isinstance(self.selection, SelectAll):
-            notes.append(
-                "rounds of different clients: from their summed weights the server can work out "
-                "every client's number of examples; weighting=uniform avoids that"
-            )
-        holder = session.key_holder
-        if holder is not None and holder in session.clients:
-            notes.append(f"key holder {holder} also trains")
-            if self.aggregation.min_clients < 3:
-                notes.append(
-                    "a key holder that trains reads the other update in a sum of two: set "
-                    "min_clients=3 or more, or give one node the role key-holder"
-                )
         self._emit(
             SetupFinished(
                 clients=len(session.clients),
                 scheme=self.aggregation.scheme,
-                trust=self.trust,
-                assumption=ASSUMPTIONS[self.trust],
-                opened_by="server" if holder is None else f"key holder (node {holder})",
+                trust=self.aggregation.trust,
+                assumption=self.aggregation.assumption,
+                opened_by=sums.opener.opened_by,
                 key_id=session.key_id,
                 examples=session.examples,
                 parameters=layout.length,
-                notes=tuple(notes),
+                notes=tuple(setup_notes(session, self.selection)),
             )
         )
-        return session
+        return sums
 
     def start(
         self,
@@ -188,9 +180,16 @@ class SecureStrategy(Strategy):
             Flower's result: final arrays and metrics by round.
 
         Raises:
+            ConfigError: The server should evaluate or resume a model that it does not see.
             FederationError: Too few usable replies in a step, or the key holder refused.
             StorageError: ``resume`` holds another model, or belongs to another optimizer.
         """
+        if self.blind and (evaluate_fn or resume):
+            raise ConfigError(
+                "release=clients keeps the model from the server, which can neither evaluate it "
+                "nor resume from it: name evaluate_metrics for federated evaluation, or use "
+                "release=server"
+            )
         initial = arrays_of(initial_arrays)
         fresh = ServerState(0, initial, self.optimizer.init(Layout.of(initial).length))
         self._state = resume or fresh
@@ -198,21 +197,20 @@ class SecureStrategy(Strategy):
             raise StorageError("the state to resume from belongs to another model")
         if set(self._state.optimizer) != set(fresh.optimizer):
             raise StorageError("the state to resume from belongs to another server optimizer")
-        if self._session is None:
+        if self._sums is None:
             self.prepare(grid, initial_arrays, timeout, config=train_config)
         result = Result(arrays=record_of(self._state.arrays))
         try:
             if resume is None:
                 self._evaluate_initial(result, initial_arrays, num_rounds, evaluate_fn)
-                if self.checkpoint:
-                    self.checkpoint(self._state)
+                self._save()
             while self._state.round < num_rounds:
                 if self.convergence.stops_after(self._state.losses):
                     break
                 self._round(result, grid, num_rounds, train_config, evaluate_config, evaluate_fn)
         finally:
             # A key holder opens a round once, so another start is another run with keys of its own.
-            self._session = None
+            self._sums = None
         return result
 
     def _evaluate_initial(
@@ -259,12 +257,16 @@ class SecureStrategy(Strategy):
             result.evaluate_metrics_serverapp[number] = held_out
         metrics |= _floats(evaluated) | _floats(held_out)
         losses = [*self._state.losses, metrics["loss"]] if "loss" in metrics else []
-        result.arrays = arrays
+        result.arrays = ArrayRecord() if self.blind else arrays
         self._state = ServerState(number, arrays_of(arrays), self._state.optimizer, losses)
         # Records first: a resumed run drops those of rounds after its checkpoint, so a crash in
         # between loses nothing.
         self._finished(number, rounds, contributed, started, metrics)
-        if self.checkpoint:
+        self._save()
+
+    def _save(self) -> None:
+        assert self._state is not None
+        if self.checkpoint and not self.blind:
             self.checkpoint(self._state)
 
     def _finished(
@@ -290,7 +292,7 @@ class SecureStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Messages to the clients that train in this round."""
-        if self._session is None or self._session.grid is not grid:
+        if self._sums is None or self.session.grid is not grid:
             self.prepare(grid, arrays, config=config)
             self._state = None if server_round == 1 else self._state
         model, last = arrays_of(arrays), self._state
@@ -303,9 +305,13 @@ class SecureStrategy(Strategy):
         chosen = self.selection.choose(nodes, server_round, self.seed, self._sizes)
         self._step = session.step("train", server_round, metrics=self.metrics)
         self._asked = len(chosen)
-        return session.messages(
-            chosen, self._step, MessageType.TRAIN, _records(arrays, config, server_round)
-        )
+        records = self._records(arrays, config, server_round)
+        length = Layout.of(model).length + self._numbers_length(self.metrics)
+        return self.sums.ask(chosen, self._step, length, MessageType.TRAIN, records)
+
+    def _numbers_length(self, metrics: tuple[str, ...]) -> int:
+        """Integers for the weight and the metrics."""
+        return 1 + len(metrics) * self.session.sums.limbs
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -313,26 +319,29 @@ class SecureStrategy(Strategy):
         """Add updates as they arrive, have the sum opened, apply the server optimizer.
 
         Returns:
-            The next global model, and the weighted means of the clients' metrics.
+            The next global model (the initial one still, where clients alone learn the model),
+            and the weighted means of the clients' metrics.
         """
         assert self._step is not None and self._state is not None
-        session, model = self.session, self._state.arrays
-        layout, sums = Layout.of(model), session.sums
-        length = layout.length + 1 + len(self.metrics) * sums.limbs
-        opened = session.sum(replies, self._step, length, self._on_reply(server_round))
-        self._failures += self._asked - opened.contributions
-        steps = opened.values
-        weight = steps[layout.length : layout.length + 1]
-        total = _total_weight(weight, self._step, opened.contributions)
-        mean = from_grid(steps[: layout.length], sums) / total
-        self._max_abs_error = _rounding_error(opened.contributions, sums.step, total, mean)
-        flat = layout.flatten(model)
-        optimizer, flat = self.optimizer.apply(self._state.optimizer, mean, flat)
-        arrays: Arrays = layout.unflatten(flat, model)
-        self._state = ServerState(self._state.round, arrays, optimizer, self._state.losses)
-        means = from_limbs(steps[layout.length + 1 :], sums) / total
-        metrics = dict(zip(self.metrics, means.tolist(), strict=True))
-        return record_of(arrays), MetricRecord({**metrics, "clients": opened.contributions})
+        step, last = self._step, self._state
+        size = Layout.of(last.arrays).length
+        length = size + self._numbers_length(self.metrics)
+        opened = self.sums.gather(replies, step, length, self._on_reply(server_round))
+        count, sums = opened.contributions, step.sums
+        self._failures += self._asked - count
+        what = f"round {step.round}, {step.label}"
+        if self.blind:
+            means = means_of(opened.values, sums, count, what)
+            metrics = dict(zip(self.metrics, means.metrics, strict=True))
+            return record_of(last.arrays), MetricRecord({**metrics, "clients": count})
+        means = means_of(opened.values[size:], sums, count, what)
+        model = GlobalModel(last.arrays, last.optimizer)
+        model, largest = model.step(opened.values[:size], means.weight, sums, self.optimizer)
+        off = sums.step / 2 if step.rounding == "nearest" else sums.step
+        self._max_abs_error = rounding_error(count, off, means.weight, largest)
+        self._state = ServerState(last.round, model.arrays, model.optimizer, last.losses)
+        metrics = dict(zip(self.metrics, means.metrics, strict=True))
+        return record_of(model.arrays), MetricRecord({**metrics, "clients": count})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -343,12 +352,9 @@ class SecureStrategy(Strategy):
         session = self.session
         self._step = session.step("evaluate", server_round, metrics=self.evaluate_metrics)
         self._asked = len(session.clients)
-        return session.messages(
-            session.clients,
-            self._step,
-            MessageType.EVALUATE,
-            _records(arrays, config, server_round),
-        )
+        records = self._records(arrays, config, server_round)
+        length = self._numbers_length(self.evaluate_metrics)
+        return self.sums.ask(session.clients, self._step, length, MessageType.EVALUATE, records)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -357,20 +363,25 @@ class SecureStrategy(Strategy):
         if not self.evaluate_metrics:
             return None
         assert self._step is not None
-        session, sums = self.session, self.session.sums
-        length = 1 + len(self.evaluate_metrics) * sums.limbs
-        opened = session.sum(replies, self._step, length)
+        step = self._step
+        opened = self.sums.gather(replies, step, self._numbers_length(self.evaluate_metrics))
         self._failures += self._asked - opened.contributions
-        total = _total_weight(opened.values[:1], self._step, opened.contributions)
-        means = from_limbs(opened.values[1:], sums) / total
-        return MetricRecord(dict(zip(self.evaluate_metrics, means.tolist(), strict=True)))
+        what = f"round {step.round}, {step.label}"
+        means = means_of(opened.values, step.sums, opened.contributions, what)
+        return MetricRecord(dict(zip(self.evaluate_metrics, means.metrics, strict=True)))
 
     def summary(self) -> None:
         """Say what is in force through Flower's log."""
-        log(INFO, "\tScheme: %s, trust: %s", self.aggregation.scheme, self.trust)
-        log(INFO, "\tAssumption: %s", ASSUMPTIONS[self.trust])
+        log(INFO, "\tScheme: %s, trust: %s", self.aggregation.scheme, self.aggregation.trust)
+        log(INFO, "\tAssumption: %s", self.aggregation.assumption)
 
-    def _on_reply(self, round: int) -> Callable[[Message, str | None], None]:
+    def _records(self, arrays: ArrayRecord, config: ConfigRecord, round: int) -> dict[str, Any]:
+        config = ConfigRecord({**config, "server-round": round})
+        if self.blind:
+            return {MODEL: bytes_record(self.session.model, "model"), CONFIG: config}
+        return {ARRAYS: arrays, CONFIG: config}
+
+    def _on_reply(self, round: int) -> OnReply:
         replied = 0
 
         def tell(reply: Message, problem: str | None) -> None:
@@ -386,27 +397,7 @@ class SecureStrategy(Strategy):
             self.observer(event)
 
 
-def _records(arrays: ArrayRecord, config: ConfigRecord, round: int) -> dict[str, Any]:
-    return {ARRAYS: arrays, CONFIG: ConfigRecord({**config, "server-round": round})}
-
-
 def _floats(record: MetricRecord | None) -> dict[str, float]:
     if record is None:
         return {}
     return {k: float(v) for k, v in record.items() if isinstance(v, int | float)}
-
-
-def _total_weight(steps: IntVector, step: Step, contributions: int) -> float:
-    total = float(from_grid(steps, step.sums)[0])
-    if total <= 0:
-        raise FederationError(
-            f"round {step.round}, {step.label}: the weights of {contributions} replies add up to "
-            "0; do the clients hold any examples?"
-        )
-    return total
-
-
-def _rounding_error(count: int, step: float, total: float, mean: np.ndarray) -> float:
-    """Each update and each weight is off by at most half a step."""
-    largest, off = float(np.abs(mean).max(initial=0.0)), count * step / 2
-    return off * (1 + largest) / (total - off) if total > off else np.inf

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qfl.crypto import Arrays
-from qfl.strategies.server_optimizer import OptimizerState
+from qfl.server_optimizer import OptimizerState
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,40 @@ from collections.abc import Callable
 
 from qfl.crypto.ckks import Ckks
 from qfl.crypto.ckks_parameters import CkksParameters, choose_parameters
-from qfl.crypto.encoding import IntVector, SumRange, from_grid, from_limbs, to_grid, to_limbs
+from qfl.crypto.encoding import (
+    ROUNDINGS,
+    IntVector,
+    SumRange,
+    from_grid,
+    from_limbs,
+    to_grid,
+    to_limbs,
+)
+from qfl.crypto.group_box import box_for, lock, open_box, unlock
 from qfl.crypto.key_holder import KeyHolder
 from qfl.crypto.layout import Arrays, Layout
+from qfl.crypto.members import Member, MemberKeys, Roster
 from qfl.crypto.payload import Header, expect, pack, unpack
 from qfl.crypto.plain import Plain
 from qfl.crypto.scheme import Accumulator, KeyPair, Scheme
 from qfl.crypto.step import Step
+from qfl.crypto.trust import (
+    FEWEST,
+    RELEASES,
+    TRUSTS,
+    assumption,
+    check_fewest,
+    check_release,
+    check_trust,
+)
 from qfl.errors import ConfigError, unknown_name
 
 __all__ = [
+    "FEWEST",
+    "RELEASES",
+    "ROUNDINGS",
     "SCHEMES",
+    "TRUSTS",
     "Accumulator",
     "Arrays",
     "Ckks",
@@ -40,38 +63,54 @@ __all__ = [
     "KeyHolder",
     "KeyPair",
     "Layout",
+    "Member",
+    "MemberKeys",
     "Plain",
+    "Roster",
     "Scheme",
     "Step",
     "SumRange",
+    "assumption",
+    "box_for",
+    "check_fewest",
+    "check_release",
+    "check_trust",
     "choose_parameters",
     "expect",
     "from_grid",
     "from_limbs",
+    "lock",
     "make_scheme",
+    "open_box",
     "pack",
     "to_grid",
     "to_limbs",
+    "unlock",
     "unpack",
 ]
 
-SCHEMES: dict[str, Callable[[int, SumRange], Scheme]] = {
-    "plain": lambda length, sums: Plain(sums),
-    "ckks": Ckks.for_sums,
+SCHEMES: dict[str, Callable[[int, SumRange, str], Scheme]] = {
+    "plain": lambda length, sums, trust: Plain(sums),
+    "ckks": lambda length, sums, trust: Ckks.for_sums(length, sums),
 }
 
 
-def make_scheme(name: str, length: int, sums: SumRange) -> Scheme:
+def make_scheme(name: str, length: int, sums: SumRange, trust: str | None = None) -> Scheme:
     """A scheme by name.
 
     Args:
-        name: One of :data:`SCHEMES`.
+        name: One of :data:`SCHEMES`. Masking is none of them: it takes several steps; see
+            :class:`MaskingClient`.
         length: Values in the longest vector that will be summed.
         sums: Grid, bound and number of additions.
+        trust: Who can open; unset, the scheme's first in :data:`TRUSTS`.
 
     Raises:
-        ConfigError: The name is unknown, or no sound parameters exist.
+        ConfigError: The name is unknown, the trust does not go with it, or no sound parameters
+            exist.
     """
     if name not in SCHEMES:
         raise ConfigError(unknown_name("scheme", name, SCHEMES))
-    return SCHEMES[name](length, sums)
+    trust = trust or TRUSTS[name][0]
+    check_trust(name, trust)
+    return SCHEMES[name](length, sums, trust)

@@ -9,6 +9,7 @@ several small integers, which a scheme with a narrow range sums exactly.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from qfl.errors import ConfigError, RangeError
 
 IntVector = NDArray[np.int64]
 
+ROUNDINGS = ("nearest", "stochastic")
 LIMB_FRACTION_BITS = 24
 LIMB_INTEGER_BITS = 60
 LARGEST_CAPACITY = 2**52  # so that float64 holds twice a sum, and every step, exactly
@@ -101,7 +103,12 @@ def check_capacity(values: IntVector, sums: SumRange) -> None:
         )
 
 
-def to_grid(values: ArrayLike, weight: float, sums: SumRange) -> IntVector:
+def to_grid(
+    values: ArrayLike,
+    weight: float,
+    sums: SumRange,
+    uniform: Callable[[int], NDArray[np.float64]] | None = None,
+) -> IntVector:
     """Weigh an update and round it to the grid.
 
     Args:
@@ -109,6 +116,8 @@ def to_grid(values: ArrayLike, weight: float, sums: SumRange) -> IntVector:
         weight: The contribution's weight, within [0, 1]; all weights of a sum add up to at most 1,
             which is what keeps the sum within ``sums.bound``.
         sums: Grid and bound.
+        uniform: Gives n numbers in [0, 1) for stochastic rounding, which is right on average: up
+            with a probability equal to the fraction. Unset, to the nearest.
 
     Returns:
         Flat vector of ``round(weight * values / step)``.
@@ -133,7 +142,10 @@ def to_grid(values: ArrayLike, weight: float, sums: SumRange) -> IntVector:
             f"the update holds a coordinate of magnitude {largest:.6g}; the scheme sums at most "
             f"{sums.bound:g} without wrapping: lower client.lr or raise strategy.bound"
         )
-    return np.rint(flat * (weight * 2.0**sums.fraction_bits)).astype(np.int64)
+    steps = flat * (weight * 2.0**sums.fraction_bits)
+    if uniform is None:
+        return np.rint(steps).astype(np.int64)
+    return np.floor(steps + uniform(steps.size)).astype(np.int64)
 
 
 def from_grid(sums_in_steps: IntVector, sums: SumRange) -> NDArray[np.float64]:

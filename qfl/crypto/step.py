@@ -9,11 +9,31 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from qfl.crypto.encoding import SumRange
+from qfl.crypto.encoding import ROUNDINGS, SumRange
+from qfl.crypto.payload import Header
+from qfl.crypto.trust import RELEASES, check_trust
 from qfl.errors import ConfigError, PayloadError, unknown_name
 
-_LEAST = {"round": 0, "longest": 0, "examples": 0, "min_clients": 1, "clients": 1}
-STEPS = ("hello", "keygen", "sum", "train", "evaluate", "open")
+_LEAST = {
+    "round": 0,
+    "longest": 0,
+    "examples": 0,
+    "min_clients": 1,
+    "clients": 1,
+    "attempt": 0,
+}
+STEPS = (
+    "hello",
+    "keygen",
+    "adopt",
+    "advertise",
+    "deal",
+    "sum",
+    "train",
+    "evaluate",
+    "agree",
+    "open",
+)
 
 
 @dataclass(frozen=True)
@@ -21,8 +41,10 @@ class Step:
     """One step of the round protocol.
 
     Attributes:
-        step: ``hello`` (who are you), ``keygen``, ``sum`` (numbers of unknown size), ``train``
-            (an update and metrics), ``evaluate`` (metrics), ``open``.
+        step: ``hello`` (who are you), ``keygen``, ``adopt`` (keep the model), ``sum`` (numbers of
+            unknown size), ``train`` (an update and metrics), ``evaluate`` (metrics), ``open``;
+            under masking first ``advertise`` and ``deal`` (keys and shares), and before an
+            opening by several ``agree`` (on whose contributions are opened).
         run: Run, as text.
         round: Round, 0 before the first.
         label: What is summed, such as ``train`` or ``count``; part of every payload's header.
@@ -36,6 +58,10 @@ class Step:
         clients: Number of clients among whom uniform weights are shared.
         examples: Total number of examples; 0 where weights are uniform.
         metrics: Names of the metrics that are summed beside the update.
+        trust: Who can open a sum; see :data:`TRUSTS`.
+        release: Who learns what is opened: ``server``, or ``clients`` only.
+        rounding: How updates are brought to the grid: ``nearest`` or ``stochastic``.
+        attempt: 0, and one more each time that the step is repeated.
     """
 
     step: str
@@ -52,6 +78,28 @@ class Step:
     clients: int
     examples: int
     metrics: tuple[str, ...] = ()
+    trust: str = "key_holder"
+    release: str = "server"
+    rounding: str = "nearest"
+    attempt: int = 0
+
+    @property
+    def place(self) -> str:
+        """Run, round, label and attempt as one text; see :attr:`Header.place`."""
+        return self.header(0).place
+
+    def header(self, length: int, contributions: int = 1) -> Header:
+        """The header of a payload that answers this step."""
+        return Header(
+            scheme=self.scheme,
+            key_id=self.key_id,
+            run=self.run,
+            round=self.round,
+            step=self.label,
+            length=length,
+            contributions=contributions,
+            attempt=self.attempt,
+        )
 
     @property
     def sums(self) -> SumRange:
@@ -73,6 +121,8 @@ class Step:
             values = json.loads(text)
             if isinstance(values.get("metrics"), list):
                 values["metrics"] = tuple(values["metrics"])
+            if missing := {item.name for item in fields(Step)} - set(values):
+                raise TypeError(f"it has no '{min(missing)}'")
             step = Step(**values)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise PayloadError(f"the server's step cannot be read: {error}") from None
@@ -90,6 +140,13 @@ class Step:
                 f"the server's step has bound={step.bound}, expected more than 0 and at most 64, "
                 f"and fraction_bits={step.fraction_bits}, expected 8 to 22"
             )
+        for name, allowed in (("release", RELEASES), ("rounding", ROUNDINGS)):
+            if getattr(step, name) not in allowed:
+                raise PayloadError(unknown_name(name, getattr(step, name), allowed))
+        try:
+            check_trust(step.scheme, step.trust)
+        except ConfigError as error:
+            raise PayloadError(f"the server's step is refused: {error}") from None
         try:
             _ = step.sums
         except ConfigError as error:

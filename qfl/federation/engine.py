@@ -49,7 +49,7 @@ def run_federation(
         train_config = ConfigRecord({CONFIG_KEY: json.dumps(wire)})
         initial = record_of(experiment.initial)
         federated = config.preprocess.fit == "federated"
-        session = strategy.prepare(
+        sums = strategy.prepare(
             grid,
             initial,
             config.strategy.round_timeout,
@@ -57,7 +57,7 @@ def run_federation(
             numbers=experiment.moments_length() if federated else 0,
         )
         if federated:
-            summed = session.sum_numbers(
+            summed = sums.numbers(
                 "query.moments", "moments", experiment.moments_length(), {"config": train_config}
             )
             experiment.use_moments(summed)

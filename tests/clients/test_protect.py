@@ -22,6 +22,7 @@ STEP = Step(
     round=3,
     label="train",
     scheme="plain",
+    trust="none",
     key_id="",
     longest=100,
     fraction_bits=20,
@@ -113,7 +114,7 @@ def test_the_app_sees_neither_step_nor_key(keys: KeyPair) -> None:
         seen.append(set(message.content))
         return trained()(message, context)
 
-    step = replace(STEP, scheme="ckks", key_id=keys.key_id)
+    step = replace(STEP, scheme="ckks", trust="key_holder", key_id=keys.key_id)
     call(message_of(step, **public_key(keys.public)), app)
     assert seen == [{"arrays", "config"}]
 
@@ -156,7 +157,7 @@ def test_numbers_of_a_query_travel_unweighed() -> None:
 
 def test_under_encryption_only_the_key_holder_reads_the_same_vector(keys: KeyPair) -> None:
     _, steps = vector(call(message_of(STEP), trained()))
-    step = replace(STEP, scheme="ckks", key_id=keys.key_id)
+    step = replace(STEP, scheme="ckks", trust="key_holder", key_id=keys.key_id)
     reply = call(message_of(step, **public_key(keys.public)), trained())
     header, body = unpack(reply.content["qfl-payload"]["data"].data)
     assert header.key_id == keys.key_id
@@ -187,14 +188,14 @@ def test_require_refuses_an_unprotected_reply_before_the_app_runs() -> None:
 
 
 def test_require_lets_its_own_scheme_pass(keys: KeyPair) -> None:
-    step = replace(STEP, scheme="ckks", key_id=keys.key_id)
+    step = replace(STEP, scheme="ckks", trust="key_holder", key_id=keys.key_id)
     reply = call(message_of(step, **public_key(keys.public)), trained(), require="ckks")
     assert "qfl-payload" in reply.content
 
 
 def test_the_public_key_is_kept_for_later_messages(keys: KeyPair) -> None:
     context = context_of()
-    step = replace(STEP, scheme="ckks", key_id=keys.key_id)
+    step = replace(STEP, scheme="ckks", trust="key_holder", key_id=keys.key_id)
     with pytest.raises(
         PayloadError, match=f"the run's public key {keys.key_id} never reached this client"
     ):
@@ -206,7 +207,7 @@ def test_the_public_key_is_kept_for_later_messages(keys: KeyPair) -> None:
 
 def test_another_key_than_the_one_named_is_refused(keys: KeyPair) -> None:
     context = context_of()
-    step = replace(STEP, scheme="ckks", key_id=keys.key_id)
+    step = replace(STEP, scheme="ckks", trust="key_holder", key_id=keys.key_id)
     call(message_of(step, **public_key(keys.public)), trained(), context)
     other = replace(step, key_id="0123456789abcdef")
     words = f"this client has public key {keys.key_id}, the step names 0123456789abcdef"
@@ -220,7 +221,7 @@ def test_a_secret_key_in_the_public_ones_place_is_refused(keys: KeyPair) -> None
     import hashlib
 
     key_id = hashlib.sha256(keys.secret).hexdigest()[:16]
-    step = replace(STEP, scheme="ckks", key_id=key_id)
+    step = replace(STEP, scheme="ckks", trust="key_holder", key_id=key_id)
     with pytest.raises(CryptoError):
         call(message_of(step, **public_key(keys.secret)), trained())
 
@@ -258,7 +259,7 @@ def test_an_unknown_scheme_is_refused() -> None:
 
 def test_an_encrypting_scheme_without_a_key_never_falls_back_to_plain() -> None:
     with pytest.raises(CryptoError):
-        call(message_of(replace(STEP, scheme="ckks", key_id="")), trained())
+        call(message_of(replace(STEP, scheme="ckks", trust="key_holder", key_id="")), trained())
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ STEP = Step(
     round=3,
     label="train",
     scheme="plain",
+    trust="none",
     key_id="",
     longest=100,
     fraction_bits=20,
@@ -80,7 +81,7 @@ def test_an_unknown_role_is_refused() -> None:
         call(message_of(HELLO), role="boss")
 
 
-KEYGEN = replace(STEP, step="keygen", label="keygen", round=0, scheme="ckks")
+KEYGEN = replace(STEP, step="keygen", label="keygen", round=0, scheme="ckks", trust="key_holder")
 
 
 def opening(payload: bytes, step: Step = KEYGEN) -> Message:

@@ -59,8 +59,16 @@ def text_values(message: Message) -> Message:
     [
         ("keygen", dead, r"key holder 1 refused: disk gone"),
         ("open", dead, r"key holder 1 refused: disk gone"),
-        ("open", no_values, r"the key holder opened \(0,\) float64 values; expected \(8,\) int64"),
-        ("open", text_values, r"the key holder opened \(2,\) <U1 values; expected \(8,\) int64"),
+        (
+            "open",
+            no_values,
+            r"opened \(0,\) float64 values; expected a vector of int64",
+        ),
+        (
+            "open",
+            text_values,
+            r"opened \(2,\) <U1 values; expected a vector of int64",
+        ),
     ],
 )
 def test_a_key_holder_that_fails_ends_the_run(
@@ -91,7 +99,7 @@ def test_a_key_holder_opens_one_sum_per_round(
     model = record_of(toy.initial)
     strategy = SecureStrategy(Aggregation("ckks"))
     with LocalGrid(toy.app(), 3) as grid:
-        session = strategy.prepare(grid, model)
+        session = strategy.prepare(grid, model).session
         for attempt in range(2):
             messages = list(strategy.configure_train(1, model, ConfigRecord(), grid))
             replies = list(session.collect(messages[: 3 - attempt]))

@@ -159,7 +159,7 @@ def test_a_reply_by_the_grid_names_the_node_that_it_stands_for(
     events: list[Event] = []
     toy = make_toy(mods=[Forgetful()])
     with LocalGrid(toy.app(), 3, workers=3) as grid:
-        session = strategy.prepare(grid, record_of(toy.initial))
+        session = strategy.prepare(grid, record_of(toy.initial)).session
         sent = list(strategy.configure_train(1, record_of(toy.initial), ConfigRecord(), grid))
         for message in sent:
             message.metadata.ttl = 0.7

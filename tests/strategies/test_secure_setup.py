@@ -111,7 +111,7 @@ def test_a_size_that_is_none_is_refused(
         ({"scheme": "ckk"}, "unknown scheme 'ckk'; did you mean 'ckks'"),
         ({"weighting": "example"}, "unknown weighting 'example'; did you mean 'examples'"),
         ({"min_clients": 1}, "min_clients=1 is not allowed with scheme ckks: must be >= 2"),
-        ({"scheme": "plain", "min_clients": 0}, "min_clients=0 .* must be >= 1$"),
+        ({"scheme": "plain", "min_clients": -1}, "min_clients=-1 .* must be >= 1,"),
         ({"bound": 0.0}, "bound must be > 0 and <= 64"),
         ({"bound": float("nan")}, "bound=nan"),
         ({"grid_bits": 23}, "grid_bits >= 8 and <= 22"),

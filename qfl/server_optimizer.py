@@ -7,11 +7,14 @@ without. Each is ``init`` and ``apply`` over a state of plain arrays; checkpoint
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from qfl.errors import ConfigError, PayloadError
 
 Vector = NDArray[np.float64]
 OptimizerState = dict[str, Vector]
@@ -104,3 +107,42 @@ class FedYogi(FedAdam):
     def second_moment(self, second: Vector, square: Vector) -> Vector:
         """Moves towards the square by at most its own size."""
         return second - (1 - self.beta2) * square * np.sign(second - square)
+
+
+OPTIMIZERS: dict[str, type[FedAvg | FedAvgM | FedAdam | FedYogi]] = {
+    "fedavg": FedAvg,
+    "fedavgm": FedAvgM,
+    "fedadam": FedAdam,
+    "fedyogi": FedYogi,
+}
+
+
+def optimizer_to_json(optimizer: ServerOptimizer) -> str:
+    """Name and settings of an optimizer, for whoever keeps the model.
+
+    Raises:
+        ConfigError: It is none of :data:`OPTIMIZERS`, so nobody else could run it.
+    """
+    for name, kind in OPTIMIZERS.items():
+        if type(optimizer) is kind:
+            return json.dumps({"name": name, **asdict(optimizer)})
+    raise ConfigError(
+        f"server optimizer {type(optimizer).__name__} cannot be run by a key holder, which knows "
+        f"{', '.join(OPTIMIZERS)}: use one of these, or release=server"
+    )
+
+
+def optimizer_from_json(text: str) -> ServerOptimizer:
+    """The inverse of :func:`optimizer_to_json`, for text that somebody else sent.
+
+    Raises:
+        PayloadError: It names something unknown or holds what is no number.
+    """
+    try:
+        settings = json.loads(text)
+        kind = OPTIMIZERS[settings.pop("name")]
+        if not all(type(value) in (int, float) for value in settings.values()):
+            raise ValueError("a setting is no number")
+        return kind(**settings)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PayloadError(f"the server optimizer cannot be read: {error}") from None

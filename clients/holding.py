@@ -1,0 +1,98 @@
+"""A node as key holder: it makes the keys of a run, and opens sums."""
+
+from __future__ import annotations
+
+import json
+import secrets
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+
+from qfl.clients import keeping
+from qfl.clients.keys import box_info, roster_of
+from qfl.crypto import KeyHolder, KeyPair, Step, box_for, make_scheme, unpack
+from qfl.errors import OpeningRefusedError
+from qfl.records import BOX, KEY, MASKED, MODEL, PAYLOAD, bytes_record, record_bytes
+
+_HELD = "qfl-key-holder"
+
+
+def generate(step: Step, message: Message, context: Context) -> Message:
+    """Make the keys of a run once; asked again, answer with the same public key.
+
+    Raises:
+        OpeningRefusedError: Sums of a single update are asked for.
+    """
+    if step.min_clients < 2:
+        raise OpeningRefusedError(
+            f"asked to make keys for sums of at least {step.min_clients} updates; a sum of one "
+            "update is that update: must be >= 2"
+        )
+    held = context.state.config_records.get(_HELD)
+    if held is None or Step.from_json(str(held["step"])).run != step.run:
+        scheme = make_scheme(step.scheme, step.longest, step.sums, step.trust)
+        holder = KeyHolder.create(step.run, scheme, step.min_clients)
+        held = ConfigRecord(
+            {
+                "step": step.to_json(),
+                "public": holder.keys.public,
+                "secret": holder.keys.secret,
+                "key-id": holder.keys.key_id,
+                "opened": holder.opened_json(),
+                "box": _box(step, holder.keys, context),
+            }
+        )
+        context.state[_HELD] = held
+    public, box = held["public"], held["box"]
+    assert isinstance(public, bytes) and isinstance(box, bytes)
+    content = RecordDict({KEY: bytes_record(public, "key")})
+    if box:
+        content[BOX] = bytes_record(box, "box")
+    return Message(content, reply_to=message)
+
+
+def _box(step: Step, keys: KeyPair, context: Context) -> bytes:
+    """What all members get, sealed: the secret key where it is shared, else the model's key."""
+    if step.trust == "shared":
+        content = keys.secret
+    elif step.release == "clients":
+        content = secrets.token_bytes(keeping.KEY_BYTES)
+    else:
+        return b""
+    keeping.keep_key(content, context)
+    return box_for(roster_of(step, context), content, box_info(step.run, keys.key_id))
+
+
+def open_sum(message: Message, context: Context) -> Message:
+    """Open a sum, if it may be opened.
+
+    Raises:
+        OpeningRefusedError: This node holds no key, or will not open this sum.
+        PayloadError: The sum is malformed.
+    """
+    held = context.state.config_records.get(_HELD)
+    if held is None:
+        raise OpeningRefusedError("this node holds no key: it was never asked to generate one")
+    public, secret = held["public"], held["secret"]
+    assert isinstance(public, bytes) and isinstance(secret, bytes)
+    # Parameters are those that the keys were made for, whatever this message says.
+    step = Step.from_json(str(held["step"]))
+    holder = KeyHolder(
+        step.run,
+        make_scheme(step.scheme, step.longest, step.sums, step.trust),
+        KeyPair(public, secret, str(held["key-id"])),
+        step.min_clients,
+        json.loads(str(held["opened"])),
+        roster_of(step, context) if step.scheme == "hybrid" else None,
+    )
+    payload = record_bytes(message.content, PAYLOAD)
+    values = holder.open(payload)
+    held["opened"] = holder.opened_json()
+    content = RecordDict()
+    if step.release == "clients" and MASKED in message.content:
+        header, _ = unpack(payload)
+        masked = record_bytes(message.content, MASKED)
+        whole = holder.scheme.finish(values, masked, header.length, place=header.place)
+        values, model = keeping.next_model(step, whole, header, context)
+        content[MODEL] = bytes_record(model, "model")
+    content[PAYLOAD] = ArrayRecord({"data": Array(values)})
+    return Message(content, reply_to=message)

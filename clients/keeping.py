@@ -1,0 +1,128 @@
+"""Keeping the model from the server: release ``clients``.
+
+Whoever opens sums keeps the global model and the server optimizer's state, and gives out the model
+locked under a key that only the members of the run have. The server passes it on.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+
+from qfl.clients.keys import boxed_secret
+from qfl.crypto import Arrays, Header, IntVector, Layout, Step, from_grid, lock, unlock
+from qfl.crypto.sealing import derive
+from qfl.errors import OpeningRefusedError, PayloadError
+from qfl.global_model import GlobalModel
+from qfl.records import (
+    ARRAYS,
+    CONFIG,
+    MODEL,
+    OPTIMIZER,
+    arrays_of,
+    bytes_record,
+    record_bytes,
+    record_of,
+)
+from qfl.server_optimizer import optimizer_from_json
+
+KEY_BYTES = 32
+_KEY = "qfl-model-key"
+_KEPT = "qfl-kept-model"
+_STATE = "qfl-kept-optimizer"
+
+
+def keep_key(secret: bytes, context: Context) -> None:
+    """Remember what the members were given; the key of the model follows from it."""
+    context.state[_KEY] = ConfigRecord({"key": _model_key(secret)})
+
+
+def adopt(step: Step, message: Message, context: Context) -> Message:
+    """Take over the initial model, and give it out locked.
+
+    Raises:
+        OpeningRefusedError: This node made no keys for a model that the server may not see.
+        PayloadError: Model or optimizer cannot be read.
+    """
+    if step.release != "clients" or _KEY not in context.state:
+        raise OpeningRefusedError("asked to keep a model, but this node made no key for one")
+    rule = optimizer_from_json(str(message.content.config_records[CONFIG][OPTIMIZER]))
+    model = GlobalModel.start(arrays_of(message.content.array_records[ARRAYS]), rule)
+    optimizer = str(message.content.config_records[CONFIG][OPTIMIZER])
+    context.state[_KEPT] = record_of(model.arrays)
+    context.state[_STATE] = record_of(dict(model.optimizer))
+    context.state[CONFIG] = ConfigRecord({OPTIMIZER: optimizer})
+    locked = _lock(step.run, model.arrays, context)
+    return Message(RecordDict({MODEL: bytes_record(locked, "model")}), reply_to=message)
+
+
+def next_model(
+    step: Step, values: IntVector, header: Header, context: Context
+) -> tuple[IntVector, bytes]:
+    """Apply an opened sum to the model that is kept here.
+
+    Args:
+        step: What the keys were made for.
+        values: The whole sum.
+        header: Where it belongs.
+        context: This node's.
+
+    Returns:
+        What the server may know, which is weight and metrics, and the locked next model.
+    """
+    if _KEPT not in context.state:
+        raise OpeningRefusedError("asked to go on with a model that this node was never given")
+    rule = optimizer_from_json(str(context.state.config_records[CONFIG][OPTIMIZER]))
+    optimizer = {
+        name: np.asarray(array, dtype=np.float64)
+        for name, array in arrays_of(context.state.array_records[_STATE]).items()
+    }
+    model = GlobalModel(arrays_of(context.state.array_records[_KEPT]), optimizer)
+    size = Layout.of(model.arrays).length
+    if values.size <= size:
+        raise PayloadError(f"a sum of {values.size} values is no update of {size} parameters")
+    weight = float(from_grid(values[size : size + 1], step.sums)[0])
+    if weight <= 0:
+        raise OpeningRefusedError(f"round {header.round}, {header.step}: the weights add up to 0")
+    model, _ = model.step(values[:size], weight, step.sums, rule)
+    context.state[_KEPT] = record_of(model.arrays)
+    context.state[_STATE] = record_of(dict(model.optimizer))
+    return values[size:], _lock(step.run, model.arrays, context)
+
+
+def unlock_model(step: Step, message: Message, context: Context) -> None:
+    """Put the model that the server passed on in place of its locked form.
+
+    Raises:
+        PayloadError: It is not locked for the members of this run.
+    """
+    key = _model_key(boxed_secret(step, context))
+    locked = record_bytes(message.content, MODEL)
+    del message.content[MODEL]
+    message.content[ARRAYS] = record_of(_unlock(locked, key, step.run))
+
+
+def _model_key(secret: bytes) -> bytes:
+    return derive(secret, b"qfl model key", KEY_BYTES)
+
+
+def _lock(run: str, arrays: Arrays, context: Context) -> bytes:
+    from safetensors.numpy import save
+
+    key = context.state.config_records[_KEY]["key"]
+    assert isinstance(key, bytes)
+    return lock(key, save(arrays), _info(run))
+
+
+def _unlock(locked: bytes, key: bytes, run: str) -> Arrays:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return dict(load(unlock(key, locked, _info(run))))
+    except SafetensorError as error:
+        raise PayloadError(f"the locked model cannot be read: {error}") from None
+
+
+def _info(run: str) -> bytes:
+    return f"qfl model {run}".encode()

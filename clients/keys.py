@@ -1,0 +1,121 @@
+"""What a node keeps of a run: its own keys, the roster, and the keys to protect with.
+
+All of it lives in the node's ``Context.state``, which never leaves the node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+
+from qfl.crypto import MemberKeys, Roster, Step, open_box
+from qfl.errors import PayloadError
+from qfl.records import BOX, KEY, MEMBER, ROSTER, bytes_record, record_bytes
+
+_RUN = "qfl-run"
+TOLD = (KEY, ROSTER, BOX)
+
+
+def member_keys(step: Step, context: Context) -> MemberKeys:
+    """This node's keys of the run; made when it is first asked for them."""
+    held = context.state.config_records.get(MEMBER)
+    if held is None or held["run"] != step.run:
+        keys = MemberKeys()
+        context.state[MEMBER] = ConfigRecord({"run": step.run, "seed": keys.seed})
+        return keys
+    seed = held["seed"]
+    assert isinstance(seed, bytes)
+    return MemberKeys(seed)
+
+
+def learn(step: Step, message: Message, context: Context) -> None:
+    """Keep what everybody is told, and take it out of the message.
+
+    Raises:
+        PayloadError: The roster is not the one that this node knows, or does not name it.
+    """
+    held = context.state.config_records.get(_RUN)
+    if held is None or held["run"] != step.run:
+        for name in TOLD:
+            context.state.pop(name, None)
+        context.state[_RUN] = ConfigRecord({"run": step.run})
+    for name in TOLD:
+        if name not in message.content:
+            continue
+        told = record_bytes(message.content, name)
+        if name == ROSTER:
+            _check_roster(told, step, context)
+        context.state[name] = bytes_record(told, "told")
+        del message.content[name]
+
+
+def _check_roster(told: bytes, step: Step, context: Context) -> None:
+    if ROSTER in context.state and record_bytes(context.state, ROSTER) != told:
+        raise PayloadError(
+            f"the server sent another roster in run {step.run}: a run keeps the roster that it "
+            "started with"
+        )
+    keys = member_keys(step, context)
+    if Roster.from_bytes(told).member(keys.name) != keys.member:
+        raise PayloadError(f"the roster names this node, {keys.name}, with other keys")
+
+
+def roster_of(step: Step, context: Context) -> Roster:
+    """Everybody's keys of the run.
+
+    Raises:
+        PayloadError: This node was never told.
+    """
+    if ROSTER not in context.state:
+        raise PayloadError(f"the roster of run {step.run} never reached this node")
+    return Roster.from_bytes(record_bytes(context.state, ROSTER))
+
+
+def public_key(step: Step, context: Context) -> bytes:
+    """The run's public key, or whatever describes its keys.
+
+    Raises:
+        PayloadError: It never came, or is not the one that the step names.
+    """
+    if not step.key_id:
+        return b""
+    if KEY not in context.state:
+        raise PayloadError(f"the run's public key {step.key_id} never reached this client")
+    key = record_bytes(context.state, KEY)
+    if (found := hashlib.sha256(key).hexdigest()[:16]) != step.key_id:
+        raise PayloadError(f"this client has public key {found}, the step names {step.key_id}")
+    return key
+
+
+def boxed_secret(step: Step, context: Context) -> bytes:
+    """What the key holder sealed to all members: the shared key, or the model's.
+
+    Raises:
+        PayloadError: There is none, or it is not for this node.
+    """
+    if BOX not in context.state:
+        raise PayloadError(f"the sealed key of run {step.run} never reached this client")
+    box = record_bytes(context.state, BOX)
+    return open_box(box, member_keys(step, context), box_info(step.run, step.key_id))
+
+
+def box_info(run: str, key_id: str) -> bytes:
+    """What a sealed key belongs to."""
+    return f"qfl box {run} {key_id}".encode()
+
+
+def protecting_key(step: Step, context: Context) -> bytes:
+    """What a client protects with: the public key, or under trust ``shared`` the secret one."""
+    public = public_key(step, context)
+    return boxed_secret(step, context) if step.trust == "shared" else public
+
+
+def announce(step: Step, context: Context) -> RecordDict:
+    """This node's public keys of the run, where the scheme or the trust needs them."""
+    if not (
+        step.scheme in ("hybrid", "masking") or step.trust == "shared" or step.release == "clients"
+    ):
+        return RecordDict()
+    member = member_keys(step, context).member
+    return RecordDict({MEMBER: bytes_record(member.to_bytes(), "member")})

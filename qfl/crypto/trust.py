@@ -1,0 +1,102 @@
+"""Who can open a sum, which scheme allows it, and what is then assumed of whom."""
+
+from __future__ import annotations
+
+from qfl.errors import ConfigError, unknown_name
+
+TRUSTS = {
+    "plain": ("none",),
+    "ckks": ("key_holder", "shared"),
+    "packed": ("key_holder", "shared"),
+    "hybrid": ("key_holder", "committee", "shared"),
+    "masking": ("none",),
+}
+RELEASES = ("server", "clients")
+# Fewest updates in a sum.
+FEWEST = {"plain": 1, "ckks": 2, "packed": 2, "hybrid": 3, "masking": 3}
+
+_ADDS_HONESTLY = "; the server adds honestly"
+_NO_IDENTITIES = "; honest-but-curious only, because no identities are configured"
+
+
+def check_trust(scheme: str, trust: str) -> None:
+    """Refuse a pair that does not exist, by name.
+
+    Raises:
+        ConfigError: The scheme is unknown, or cannot be opened that way.
+
+    Example:
+        >>> check_trust("masking", "committee")
+        Traceback (most recent call last):
+        ...
+        qfl.errors.ConfigError: scheme masking with trust committee does not exist: masking allows none; committee is possible with hybrid
+    """  # noqa: E501
+    if scheme not in TRUSTS:
+        raise ConfigError(unknown_name("scheme", scheme, TRUSTS))
+    every = {name for names in TRUSTS.values() for name in names}
+    if trust not in every:
+        raise ConfigError(unknown_name("trust", trust, every))
+    if trust not in TRUSTS[scheme]:
+        others = [name for name, allowed in TRUSTS.items() if trust in allowed]
+        raise ConfigError(
+            f"scheme {scheme} with trust {trust} does not exist: {scheme} allows "
+            f"{' or '.join(TRUSTS[scheme])}; {trust} is possible with {', '.join(others)}"
+        )
+
+
+def check_release(scheme: str, trust: str, release: str) -> None:
+    """Refuse a release that the scheme cannot keep.
+
+    Raises:
+        ConfigError: The release is unknown, or the server opens the sums itself.
+    """
+    if release not in RELEASES:
+        raise ConfigError(unknown_name("release", release, RELEASES))
+    if release == "clients" and trust == "none":
+        raise ConfigError(
+            f"release=clients is not possible with scheme {scheme}, where the server opens sums: "
+            "use ckks, packed or hybrid"
+        )
+
+
+def check_fewest(scheme: str, min_clients: int) -> None:
+    """Refuse sums of so few that they give a client away.
+
+    Raises:
+        ConfigError: Says how many are needed, and why.
+    """
+    why = {
+        "hybrid": "the released sum of keys must hide each of them",
+        "masking": "shares are dealt among at least three",
+    }
+    if min_clients < (fewest := FEWEST[scheme]):
+        reason = why.get(scheme, "a sum of one update is that update")
+        raise ConfigError(
+            f"min_clients={min_clients} is not allowed with scheme {scheme}: must be >= "
+            f"{fewest}, {reason}"
+        )
+
+
+def assumption(scheme: str, trust: str, threshold: int = 0, members: int = 0) -> str:
+    """What has to be true of the participants, in one sentence.
+
+    Args:
+        scheme: Aggregation scheme.
+        trust: Who opens.
+        threshold: Trust ``committee``: members that open together.
+        members: Trust ``committee``: members in all.
+    """
+    check_trust(scheme, trust)
+    if scheme == "plain":
+        return "the server reads every update"
+    if scheme == "masking":
+        return "an honest majority in every neighbourhood" + _NO_IDENTITIES
+    said = {
+        "key_holder": "server and key holder do not collude",
+        "shared": "server and no client collude",
+        "committee": f"fewer than {threshold} of the {members} committee members collude, and "
+        "at least three clients are honest",
+    }[trust]
+    if scheme == "hybrid":
+        return f"{said}; scheme hybrid is experimental" + _NO_IDENTITIES
+    return said + _ADDS_HONESTLY + _NO_IDENTITIES

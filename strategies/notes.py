@@ -1,0 +1,30 @@
+"""What a person should know of a run's set-up, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qfl.strategies.selection import SelectAll, SelectBySize, Selection
+from qfl.strategies.session import Session
+
+
+def setup_notes(session: Session, selection: Selection) -> Iterator[str]:
+    """What is left out, and what this combination of settings lets somebody learn."""
+    made = session.aggregation
+    for problem in session.problems:
+        yield f"left out: {problem}"
+    if isinstance(selection, SelectBySize):
+        yield "selection by size: the server knows every client's number of examples"
+    if made.weighting == "examples" and not isinstance(selection, SelectAll):
+        yield (
+            "rounds of different clients: from their summed weights the server can work out "
+            "every client's number of examples; weighting=uniform avoids that"
+        )
+    holder = session.key_holder
+    if made.trust == "key_holder" and holder in session.clients:
+        yield f"key holder {holder} also trains"
+        if made.min_clients < 3:
+            yield (
+                "a key holder that trains reads the other update in a sum of two: set "
+                "min_clients=3 or more, or give one node the role key-holder"
+            )

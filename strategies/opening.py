@@ -1,0 +1,184 @@
+"""How a sum is opened, one small class for each kind of trust.
+
+All have the same verbs: ``set_up`` once, then for each sum ``begin``, ``add`` for each
+contribution, ``open``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message
+
+from qfl.crypto import Accumulator, IntVector, Scheme, Step, pack
+from qfl.errors import FederationError
+from qfl.records import (
+    ARRAYS,
+    BOX,
+    CONFIG,
+    KEY,
+    MASKED,
+    MODEL,
+    OPTIMIZER,
+    PAYLOAD,
+    arrays_of,
+    bytes_record,
+    record_bytes,
+)
+from qfl.strategies.session import Session
+
+Own = dict[int, dict[str, Any]]
+
+
+class Opener(Protocol):
+    """Who opens sums, and how."""
+
+    opened_by: str
+
+    def set_up(self) -> None:
+        """Have keys made, where there are any.
+
+        Raises:
+            FederationError: Whoever should make or hold them is not there, or refused.
+        """
+
+    def adopt(self, model: ArrayRecord, optimizer: str) -> None:
+        """Hand over the initial model, where the server may not see the next ones."""
+
+    def begin(self, step: Step, nodes: Iterable[int], length: int) -> Own:
+        """Start a sum; returns what each node that can take part is sent beside the rest."""
+
+    def add(self, node: int, body: bytes) -> None:
+        """Add a contribution.
+
+        Raises:
+            CryptoError: It is malformed.
+        """
+
+    def open(self, contributions: int) -> IntVector:
+        """The integers of the sum.
+
+        Raises:
+            FederationError: Whoever opens refused, or did not reply.
+        """
+
+
+class _OneStep:
+    """What openers of schemes with one step have in common: an accumulator."""
+
+    opened_by = "server"
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._scheme: Scheme
+        self._total: Accumulator
+        self._step: Step
+        self._length = 0
+
+    def set_up(self) -> None:
+        """Choose parameters."""
+        self._scheme = self.session.scheme()  # refuses impossible parameters before anybody works
+
+    def begin(self, step: Step, nodes: Iterable[int], length: int) -> Own:
+        """An empty sum."""
+        self._total = self._scheme.accumulator(length, self.session.public)
+        self._step, self._length = step, length
+        return {node: {} for node in nodes}
+
+    def add(self, node: int, body: bytes) -> None:
+        """Add a contribution."""
+        self._total.add(body)
+
+    def finish(self, opened: IntVector) -> IntVector:
+        """The sum, from what was opened."""
+        masked, place = self._total.masked(), self._step.place
+        values = self._scheme.finish(opened, masked, self._length, place=place)
+        if values.shape != (self._length,):
+            raise FederationError(
+                f"what was opened has {values.shape} values; expected ({self._length},)"
+            )
+        return values
+
+
+class ServerOpens(_OneStep):
+    """Scheme ``plain``: there is nothing to open."""
+
+    def adopt(self, model: ArrayRecord, optimizer: str) -> None:
+        """Refuse: the server sees every model."""
+        raise FederationError("the server opens these sums: the model cannot be kept from it")
+
+    def open(self, contributions: int) -> IntVector:
+        """The sum, as it is."""
+        result = self._total.result()
+        return self.finish(self._scheme.open(result, self._length, b"", place=self._step.place))
+
+
+class HolderOpens(_OneStep):
+    """One node makes the keys and opens sums: trust ``key_holder`` and ``shared``.
+
+    Under ``shared`` it hands the secret key to every client, sealed, and any of them can open.
+    """
+
+    def set_up(self) -> None:
+        """Appoint the holder, and have it make the run's keys."""
+        super().set_up()
+        session = self.session
+        wanted = session.aggregation.key_holder
+        known = {*session.holders, *session.clients}
+        if wanted is not None and wanted not in known:
+            raise FederationError(f"key holder {wanted} is not among the nodes that answered")
+        shared = session.aggregation.trust == "shared"
+        first = session.clients if shared else session.holders or session.clients
+        self.node = first[0] if wanted is None else wanted
+        session.key_holder = self.node
+        self.opened_by = f"{'client' if shared else 'key holder'} (node {self.node})"
+        reply = session.ask(self.node, session.step("keygen"), {})
+        box = record_bytes(reply.content, BOX) if BOX in reply.content else b""
+        session.tell_keys(record_bytes(reply.content, KEY), box)
+
+    def adopt(self, model: ArrayRecord, optimizer: str) -> None:
+        """Have the holder keep the model."""
+        records = {ARRAYS: model, CONFIG: ConfigRecord({OPTIMIZER: optimizer})}
+        reply = self.session.ask(self.node, self.session.step("adopt"), records)
+        self.session.model = record_bytes(reply.content, MODEL)
+
+    def open(self, contributions: int) -> IntVector:
+        """Ask the holder; where it keeps the model, only weight and metrics come back."""
+        step = self._step
+        payload = pack(step.header(self._length, contributions), self._total.result())
+        records = {PAYLOAD: bytes_record(payload, step.scheme)}
+        request = self.session.step("open", step.round, step.label)
+        keeps_model = step.release == "clients" and step.step == "train"
+        if keeps_model:
+            records[MASKED] = bytes_record(self._total.masked(), step.scheme)
+        reply = self.session.ask(self.node, request, records)
+        opened = opened_values(reply)
+        if not keeps_model:
+            return self.finish(opened)
+        self.session.model = record_bytes(reply.content, MODEL)
+        return opened
+
+
+def opened_values(reply: Message) -> IntVector:
+    """The integers of an opener's reply.
+
+    Raises:
+        FederationError: They are none.
+    """
+    record = reply.content.array_records.get(PAYLOAD, ArrayRecord())
+    values = arrays_of(record).get("data", np.zeros(0))
+    if values.ndim != 1 or values.dtype != np.int64:
+        raise FederationError(
+            f"the key holder opened {values.shape} {values.dtype} values; expected a vector of "
+            "int64"
+        )
+    return np.asarray(values, dtype=np.int64)
+
+
+def opener_of(session: Session) -> Opener:
+    """The opener that an aggregation asks for."""
+    if session.aggregation.trust == "none":
+        return ServerOpens(session)
+    return HolderOpens(session)

@@ -1,0 +1,124 @@
+"""Sums of one run: what clients are asked for, gathered, checked, opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flwr.app import Message
+from numpy import float64
+from numpy.typing import NDArray
+
+from qfl.crypto import Step, expect, from_limbs, unpack
+from qfl.errors import CryptoError, FederationError
+from qfl.records import PAYLOAD, record_bytes
+from qfl.strategies.aggregation import OpenedSum
+from qfl.strategies.opening import Opener, opener_of
+from qfl.strategies.session import Session, reason
+
+OnReply = Callable[[Message, str | None], None]
+
+
+class Sums:
+    """Has vectors summed: :meth:`ask`, then :meth:`gather`.
+
+    Args:
+        session: Whose participants contribute.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.opener: Opener = opener_of(session)
+
+    def set_up(self, longest: int) -> None:
+        """Have keys made, for vectors of up to ``longest`` values."""
+        self.session.longest = longest
+        self.opener.set_up()
+
+    def ask(
+        self, nodes: Iterable[int], step: Step, length: int, kind: str, records: dict[str, Any]
+    ) -> list[Message]:
+        """Start a sum: messages to those who can contribute.
+
+        Args:
+            nodes: Who should.
+            step: What is asked for.
+            length: Values in their vectors.
+            kind: Flower's message type.
+            records: For all of them.
+        """
+        own = self.opener.begin(step, nodes, length)
+        return self.session.messages(own, step, kind, records, own)
+
+    def gather(
+        self,
+        replies: Iterable[Message],
+        step: Step,
+        length: int,
+        on_reply: OnReply | None = None,
+        needed: int | None = None,
+    ) -> OpenedSum:
+        """Add payloads as they arrive, and have the sum opened.
+
+        Args:
+            replies: As they come.
+            step: What was asked for.
+            length: Values in the vectors.
+            on_reply: Called with each reply and what is wrong with it.
+            needed: Fewest usable replies; unset, ``min_clients``. With fewer, nothing is opened.
+
+        Raises:
+            FederationError: Too few usable replies, or whoever opens refused.
+        """
+        session = self.session
+        expected = step.header(length)
+        added, problems, heard = 0, [], set()
+        for reply in replies:
+            node, problem = session.node_of(reply), None
+            try:
+                if reply.has_error():
+                    problem = reason(reply)
+                elif node in heard:
+                    problem = "it replied twice"
+                else:
+                    header, body = unpack(record_bytes(reply.content, PAYLOAD))
+                    expect(header, expected)
+                    self.opener.add(node, body)
+                    heard.add(node)
+                    added += 1
+            except CryptoError as error:
+                problem = str(error)
+            if problem:
+                problems.append(f"node {node}: {problem}")
+            # A node that failed may have lost the key with its state: the next message brings it.
+            session.informed(node, not problem)
+            if on_reply:
+                on_reply(reply, problem)
+        needed = needed or session.aggregation.min_clients
+        if added < needed:
+            first = f"; first problem: {problems[0]}" if problems else "; the others never replied"
+            raise FederationError(
+                f"round {step.round}, {step.label}: {added} usable replies, at least "
+                f"{needed} are needed{first}"
+            )
+        return OpenedSum(self.opener.open(added), added)
+
+    def numbers(
+        self, kind: str, label: str, count: int, records: dict[str, Any]
+    ) -> NDArray[float64]:
+        """Sum ``count`` numbers of unknown size that every client's app answers with.
+
+        Args:
+            kind: Message type, such as ``query.count``.
+            label: What is summed.
+            count: Numbers per client.
+            records: Further content of the message.
+        """
+        session = self.session
+        step, length = session.step("sum", label=label), count * session.sums.limbs
+        messages = self.ask(session.clients, step, length, kind, records)
+        # A sum of some, and later of all, would give away the rest: all must answer, or nothing is
+        # opened.
+        needed = len(session.clients)
+        opened = self.gather(session.collect(messages), step, length, needed=needed)
+        return from_limbs(opened.values, session.sums)
