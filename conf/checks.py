@@ -13,6 +13,7 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from qfl.conf.schema import MODEL_CONFIGS, ExperimentConfig, ModelConfig, QuantumConfig
+from qfl.conf.trust import check_fewest, check_release, check_trust
 from qfl.errors import ConfigError, unknown_name
 
 
@@ -85,22 +86,11 @@ def _within(value: Any, allowed: Mapping[str, Any]) -> bool:
 def _check_together(config: ExperimentConfig) -> None:
     _check_quantum(config.quantum)
     strategy = config.strategy
-    if strategy.scheme == "plain" and strategy.trust != "none":
-        raise ConfigError(
-            f"strategy.trust={strategy.trust} needs an encrypting scheme; with "
-            "strategy.scheme=plain the server reads every update: set strategy.trust=none"
-        )
-    if strategy.scheme != "plain" and strategy.trust == "none":
-        raise ConfigError(
-            f"strategy.trust=none leaves nobody to open a {strategy.scheme} sum: "
-            "set strategy.trust=key_holder"
-        )
+    check_trust(strategy.scheme, strategy.trust, "strategy.")
+    check_release(strategy.scheme, strategy.trust, strategy.release, "strategy.")
     needed = strategy.min_clients
-    if strategy.scheme != "plain" and needed < 2:
-        raise ConfigError(
-            f"strategy.min_clients={needed} is not allowed with scheme {strategy.scheme}: a sum "
-            "of one update is that update; must be >= 2"
-        )
+    check_fewest(strategy.scheme, needed, "strategy.")
+    _check_committee(config)
     if config.clients < needed:
         raise ConfigError(
             f"clients={config.clients} is fewer than strategy.min_clients={needed}: raise "
@@ -125,6 +115,23 @@ def _check_together(config: ExperimentConfig) -> None:
                     f"dataset.{key} is not set and dataset={config.dataset.name} needs it: "
                     f"add dataset.{key}=…"
                 )
+
+
+def _check_committee(config: ExperimentConfig) -> None:
+    strategy = config.strategy
+    size, threshold = strategy.committee, strategy.threshold
+    if strategy.trust != "committee":
+        return
+    if size > config.clients:
+        raise ConfigError(
+            f"strategy.committee={size} is not allowed: its members are among the "
+            f"clients={config.clients}"
+        )
+    if not size / 2 < threshold <= size:
+        raise ConfigError(
+            f"strategy.threshold={threshold} of strategy.committee={size} is not allowed: more "
+            "than half must open together, or two groups could open two sums; at most all"
+        )
 
 
 def _check_quantum(quantum: QuantumConfig) -> None:

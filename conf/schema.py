@@ -318,8 +318,20 @@ class ServerOptimizerConfig:
 class StrategyConfig:
     """How updates are summed, and by whom the sum is opened (group ``strategy``)."""
 
-    scheme: str = setting("ckks", "aggregation scheme", choices=("plain", "ckks"))
-    trust: str = setting("key_holder", "who can open the sum", choices=("none", "key_holder"))
+    scheme: str = setting(
+        "ckks", "aggregation scheme", choices=("plain", "ckks", "packed", "hybrid", "masking")
+    )
+    trust: str = setting(
+        "key_holder",
+        "who can open a sum: a participant that is not the server, a committee together, every "
+        "client, or nobody in particular",
+        choices=("none", "key_holder", "committee", "shared"),
+    )
+    release: str = setting(
+        "server",
+        "who learns what is opened; clients: the server never sees the model",
+        choices=("server", "clients"),
+    )
     weighting: str = setting(
         "examples", "weight of a client in the mean", choices=("examples", "uniform")
     )
@@ -328,6 +340,19 @@ class StrategyConfig:
         2.0, "largest magnitude of an update's coordinate; a larger one is refused", gt=0, le=64
     )
     grid_bits: int = setting(20, "updates are rounded to multiples of 2^-grid_bits", ge=8, le=22)
+    rounding: str = setting(
+        "nearest",
+        "how updates are brought to the grid; stochastic is right on average",
+        choices=("nearest", "stochastic"),
+    )
+    committee: int = setting(3, "trust committee: members", ge=2)
+    threshold: int = setting(2, "trust committee: members that open together", ge=2)
+    dropout: float = setting(
+        0.1, "scheme masking: share of clients that may vanish in a round", ge=0, lt=0.5
+    )
+    corrupted: float = setting(
+        0.1, "scheme masking: share of clients that may collude with the server", ge=0, lt=0.5
+    )
     round_timeout: float = setting(3600.0, "seconds to wait for replies in a round", gt=0)
     selection: SelectionConfig = part(SelectionConfig)
     server_optimizer: ServerOptimizerConfig = part(ServerOptimizerConfig)

@@ -18,6 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from qfl.conf.trust import (
+    FEWEST,
+    RELEASES,
+    TRUSTS,
+    assumption,
+    check_fewest,
+    check_release,
+    check_trust,
+)
 from qfl.crypto.ckks import Ckks
 from qfl.crypto.ckks_parameters import CkksParameters, choose_parameters
 from qfl.crypto.encoding import (
@@ -37,15 +46,6 @@ from qfl.crypto.payload import Header, expect, pack, unpack
 from qfl.crypto.plain import Plain
 from qfl.crypto.scheme import Accumulator, KeyPair, Scheme
 from qfl.crypto.step import Step
-from qfl.crypto.trust import (
-    FEWEST,
-    RELEASES,
-    TRUSTS,
-    assumption,
-    check_fewest,
-    check_release,
-    check_trust,
-)
 from qfl.errors import ConfigError, unknown_name
 
 __all__ = [

@@ -9,9 +9,9 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from qfl.conf.trust import RELEASES, check_trust
 from qfl.crypto.encoding import ROUNDINGS, SumRange
 from qfl.crypto.payload import Header
-from qfl.crypto.trust import RELEASES, check_trust
 from qfl.errors import ConfigError, PayloadError, unknown_name
 
 _LEAST = {

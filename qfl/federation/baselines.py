@@ -16,7 +16,7 @@ from qfl.models import twin_of
 
 def plain_config(config: ExperimentConfig) -> ExperimentConfig:
     """The same federation without encryption."""
-    strategy = replace(config.strategy, scheme="plain", trust="none")
+    strategy = replace(config.strategy, scheme="plain", trust="none", release="server")
     return replace(config, strategy=strategy, baselines=BaselinesConfig())
 
 

@@ -143,8 +143,8 @@ def test_values_out_of_range_are_refused(data: dict[str, Any], words: str) -> No
     ("data", "words"),
     [
         ({"strategy": {"scheme": "plain"}}, "set strategy.trust=none"),
-        ({"strategy": {"trust": "none"}}, "nobody to open a ckks sum: set strategy.trust=key_hold"),
-        ({"strategy": {"min_clients": 1}}, "a sum of one update is that update; must be >= 2"),
+        ({"strategy": {"trust": "none"}}, "set strategy.trust=key_holder or shared"),
+        ({"strategy": {"min_clients": 1}}, "must be >= 2, a sum of one update is that update"),
         ({"clients": 1}, "clients=1 is fewer than strategy.min_clients=2"),
         (
             {"strategy": {"selection": {"name": "count", "count": 11}}},

@@ -12,6 +12,7 @@ import qfl.conf
 from qfl.conf import schema
 from qfl.conf.checks import check
 from qfl.conf.schema import MODEL_CONFIGS, ExperimentConfig, ModelConfig
+from qfl.conf.trust import TRUSTS
 from qfl.federation.compose import load_config
 
 FOLDER = Path(next(iter(qfl.conf.__path__)))
@@ -61,7 +62,9 @@ def test_every_option_composes(group: str, option: str) -> None:
     chosen = getattr(config, group)
     expected = {"strategy": "scheme", "quantum": None, "client": None}.get(group, "name")
     if expected:
-        assert getattr(chosen, expected) == option
+        # A strategy's file is named after its scheme, and after its trust where there are several.
+        named = option.split("_")[0] if group == "strategy" else option
+        assert getattr(chosen, expected) == named
 
 
 def test_quantum_options_choose_engine_and_device() -> None:
@@ -78,7 +81,12 @@ def test_every_name_of_a_choice_has_its_file() -> None:
     built_in |= {"bessel_j2", "damped_oscillator", "narma10"}
     assert names("dataset") == built_in
     assert names("partition") == {"iid", "dirichlet", "shards", "quantity", "contiguous", "files"}
-    assert names("strategy") == {"plain", "ckks"}
+    first = {scheme: trusts[0] for scheme, trusts in TRUSTS.items()}
+    assert names("strategy") == {
+        scheme if trust == first[scheme] else f"{scheme}_{trust}"
+        for scheme, trusts in TRUSTS.items()
+        for trust in trusts
+    }
     assert names("model") == set(MODEL_CONFIGS)
 
 

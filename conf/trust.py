@@ -19,8 +19,13 @@ _ADDS_HONESTLY = "; the server adds honestly"
 _NO_IDENTITIES = "; honest-but-curious only, because no identities are configured"
 
 
-def check_trust(scheme: str, trust: str) -> None:
+def check_trust(scheme: str, trust: str, where: str = "") -> None:
     """Refuse a pair that does not exist, by name.
+
+    Args:
+        scheme: Aggregation scheme.
+        trust: Who opens.
+        where: Put before the names of fields in a refusal, such as ``strategy.``.
 
     Raises:
         ConfigError: The scheme is unknown, or cannot be opened that way.
@@ -29,7 +34,7 @@ def check_trust(scheme: str, trust: str) -> None:
         >>> check_trust("masking", "committee")
         Traceback (most recent call last):
         ...
-        qfl.errors.ConfigError: scheme masking with trust committee does not exist: masking allows none; committee is possible with hybrid
+        qfl.errors.ConfigError: scheme=masking with trust=committee does not exist: committee goes with hybrid; set trust=none
     """  # noqa: E501
     if scheme not in TRUSTS:
         raise ConfigError(unknown_name("scheme", scheme, TRUSTS))
@@ -39,12 +44,12 @@ def check_trust(scheme: str, trust: str) -> None:
     if trust not in TRUSTS[scheme]:
         others = [name for name, allowed in TRUSTS.items() if trust in allowed]
         raise ConfigError(
-            f"scheme {scheme} with trust {trust} does not exist: {scheme} allows "
-            f"{' or '.join(TRUSTS[scheme])}; {trust} is possible with {', '.join(others)}"
+            f"{where}scheme={scheme} with {where}trust={trust} does not exist: {trust} goes "
+            f"with {', '.join(others)}; set {where}trust={' or '.join(TRUSTS[scheme])}"
         )
 
 
-def check_release(scheme: str, trust: str, release: str) -> None:
+def check_release(scheme: str, trust: str, release: str, where: str = "") -> None:
     """Refuse a release that the scheme cannot keep.
 
     Raises:
@@ -54,12 +59,12 @@ def check_release(scheme: str, trust: str, release: str) -> None:
         raise ConfigError(unknown_name("release", release, RELEASES))
     if release == "clients" and trust == "none":
         raise ConfigError(
-            f"release=clients is not possible with scheme {scheme}, where the server opens sums: "
-            "use ckks, packed or hybrid"
+            f"{where}release=clients is not possible with scheme {scheme}, where the server opens "
+            "sums: use ckks, packed or hybrid"
         )
 
 
-def check_fewest(scheme: str, min_clients: int) -> None:
+def check_fewest(scheme: str, min_clients: int, where: str = "") -> None:
     """Refuse sums of so few that they give a client away.
 
     Raises:
@@ -72,7 +77,7 @@ def check_fewest(scheme: str, min_clients: int) -> None:
     if min_clients < (fewest := FEWEST[scheme]):
         reason = why.get(scheme, "a sum of one update is that update")
         raise ConfigError(
-            f"min_clients={min_clients} is not allowed with scheme {scheme}: must be >= "
+            f"{where}min_clients={min_clients} is not allowed with scheme {scheme}: must be >= "
             f"{fewest}, {reason}"
         )
 
