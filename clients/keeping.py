@@ -6,6 +6,9 @@ locked under a key that only the members of the run have. The server passes it o
 
 from __future__ import annotations
 
+import json
+import struct
+
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
@@ -111,16 +114,22 @@ def _lock(run: str, arrays: Arrays, context: Context) -> bytes:
 
     key = context.state.config_records[_KEY]["key"]
     assert isinstance(key, bytes)
-    return lock(key, save(arrays), _info(run))
+    # safetensors sorts by name; the order of arrays is the order of coordinates.
+    names = json.dumps(list(arrays)).encode()
+    content = struct.pack("<I", len(names)) + names + save(arrays)
+    return lock(key, content, _info(run))
 
 
 def _unlock(locked: bytes, key: bytes, run: str) -> Arrays:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    content = unlock(key, locked, _info(run))
     try:
-        return dict(load(unlock(key, locked, _info(run))))
-    except SafetensorError as error:
+        (size,) = struct.unpack_from("<I", content)
+        arrays = load(content[4 + size :])
+        return {name: arrays[name] for name in json.loads(content[4 : 4 + size])}
+    except (SafetensorError, struct.error, ValueError, KeyError, TypeError) as error:
         raise PayloadError(f"the locked model cannot be read: {error}") from None
 
 

@@ -94,6 +94,8 @@ def assumption(scheme: str, trust: str, threshold: int = 0, members: int = 0) ->
     check_trust(scheme, trust)
     if scheme == "plain":
         return "the server reads every update"
+    if scheme not in ("ckks", "packed", "hybrid", "masking"):
+        return f"what scheme {scheme} promises; it is none of qfl's own"
     if scheme == "masking":
         return "an honest majority in every neighbourhood" + _NO_IDENTITIES
     said = {

@@ -20,6 +20,8 @@ def setup_notes(session: Session, selection: Selection) -> Iterator[str]:
             "rounds of different clients: from their summed weights the server can work out "
             "every client's number of examples; weighting=uniform avoids that"
         )
+    if made.release == "clients":
+        yield "the model stays with the clients: the server passes on what it cannot read"
     holder = session.key_holder
     if made.trust == "key_holder" and holder in session.clients:
         yield f"key holder {holder} also trains"

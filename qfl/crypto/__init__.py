@@ -44,7 +44,7 @@ from qfl.crypto.layout import Arrays, Layout
 from qfl.crypto.members import Member, MemberKeys, Roster
 from qfl.crypto.payload import Header, expect, pack, unpack
 from qfl.crypto.plain import Plain
-from qfl.crypto.scheme import Accumulator, KeyPair, Scheme
+from qfl.crypto.scheme import Accumulator, KeyPair, OpensWhole, Scheme, WholeSum
 from qfl.crypto.step import Step
 from qfl.errors import ConfigError, unknown_name
 
@@ -65,11 +65,13 @@ __all__ = [
     "Layout",
     "Member",
     "MemberKeys",
+    "OpensWhole",
     "Plain",
     "Roster",
     "Scheme",
     "Step",
     "SumRange",
+    "WholeSum",
     "assumption",
     "box_for",
     "check_fewest",
@@ -83,6 +85,7 @@ __all__ = [
     "make_scheme",
     "open_box",
     "pack",
+    "register_scheme",
     "to_grid",
     "to_limbs",
     "unlock",
@@ -93,6 +96,22 @@ SCHEMES: dict[str, Callable[[int, SumRange, str], Scheme]] = {
     "plain": lambda length, sums, trust: Plain(sums),
     "ckks": lambda length, sums, trust: Ckks.for_sums(length, sums),
 }
+
+
+def register_scheme(
+    name: str, make: Callable[[int, SumRange, str], Scheme], trusts: tuple[str, ...], fewest: int
+) -> None:
+    """Make a scheme of one's own known by name, in this process.
+
+    Args:
+        name: Its name in configurations and payloads.
+        make: Makes it for vectors of a length, sums and a trust.
+        trusts: Who can open its sums; the first is what is meant where nothing is said.
+        fewest: Fewest updates in a sum that is opened.
+    """
+    SCHEMES[name] = make
+    TRUSTS[name] = trusts
+    FEWEST[name] = fewest
 
 
 def make_scheme(name: str, length: int, sums: SumRange, trust: str | None = None) -> Scheme:

@@ -113,8 +113,8 @@ class RoundsDisplay:
         row = (
             f"{event.round}/{event.rounds}",
             str(event.clients),
-            _number(event.metrics.get("loss")),
-            _number(event.metrics.get(self._metric)),
+            _number(_held_out_or_own(event, "loss")),
+            _number(_held_out_or_own(event, self._metric)),
             human_bytes(event.bytes_up),
             human_bytes(event.bytes_down),
             f"{event.seconds:.2f}",
@@ -135,6 +135,11 @@ class RoundsDisplay:
 
     def _print(self, text: Text) -> None:
         self._console.print(text, highlight=False, soft_wrap=not self._console.is_terminal)
+
+
+def _held_out_or_own(event: RoundFinished, metric: str) -> float | None:
+    """On held-out data; where the server sees no model, what clients measured on their own."""
+    return event.metrics.get(metric, event.metrics.get(f"eval_{metric}"))
 
 
 def _number(value: float | None) -> str:

@@ -31,7 +31,7 @@ class Watchers:
 def run_federation(
     experiment: Experiment, watchers: Watchers, resume: ServerState | None = None
 ) -> Arrays:
-    """Train; returns the final global model.
+    """Train; returns the final global model, or nothing where only clients learn it.
 
     Raises:
         FederationError: A round could not be completed.
@@ -68,7 +68,8 @@ def run_federation(
             num_rounds=config.rounds,
             timeout=config.strategy.round_timeout,
             train_config=train_config,
-            evaluate_fn=lambda _, arrays: _held_out(experiment, arrays),
+            evaluate_config=train_config,
+            evaluate_fn=None if strategy.blind else lambda _, arrays: _held_out(experiment, arrays),
             resume=resume,
         )
         final.append(arrays_of(result.arrays))

@@ -23,6 +23,11 @@ from qfl.strategies import (
 def make_strategy(config: ExperimentConfig) -> SecureStrategy:
     """The strategy that an experiment asks for."""
     asked = config.strategy
+    own = (
+        ("eval_loss", "eval_accuracy")
+        if config.dataset.task == "classification"
+        else ("eval_loss",)
+    )
     return SecureStrategy(
         aggregation=Aggregation(
             scheme=asked.scheme,
@@ -42,6 +47,8 @@ def make_strategy(config: ExperimentConfig) -> SecureStrategy:
         optimizer=make_optimizer(asked.server_optimizer),
         convergence=ConvergenceMonitor(config.stop.patience, config.stop.min_delta),
         metrics=("train_loss",),
+        # Nobody but clients can evaluate a model that the server does not see.
+        evaluate_metrics=own if asked.release == "clients" else (),
         seed=config.seed,
     )
 

@@ -106,8 +106,9 @@ class _Run:
             raise
         rounds = folder.rounds()
         last = max(rounds)
-        folder.save_model(self.experiment, arrays, last)
-        found = summaries.evaluation(self.experiment, arrays)
+        if arrays:
+            folder.save_model(self.experiment, arrays, last)
+        found = summaries.evaluation(self.experiment, arrays) if arrays else None
         if found is not None:
             write_json(folder.path / "evaluation.json", found)
         status = "finished" if last >= config.rounds else "converged"

@@ -79,6 +79,11 @@ def _notes(
     twin_rounds: dict[int, dict[str, float]],
 ) -> list[str]:
     notes = [note[0].upper() + note[1:] + "." for note in setup.notes] if setup else []
+    if experiment.config.strategy.release == "clients":
+        notes.append(
+            "The server never sees the model: loss and accuracy are the clients' own, on their "
+            "training data, and no model is saved here."
+        )
     if experiment.config.preprocess.fit == "local":
         notes.append(
             "Held-out metrics are means over clients, each with its own scaling of the test set."
@@ -186,7 +191,9 @@ def print_comparison(summary: dict[str, Any], console: Console) -> None:
     if "pooled" in baseline:
         rows.append((f"{baseline['pooled']['name']}, pooled data", {}, baseline["pooled"]))
     for name, about, metrics in rows:
-        value = metrics[metric]
+        value = metrics.get(metric, metrics.get(f"eval_{metric}"))
+        if value is None:
+            continue
         shown = f"{100 * value:.1f} %" if metric == "accuracy" else f"{value:.4g}"
         table.add_row(name, str(about.get("parameters", "")), shown)
     console.print(table)

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, Context, Message, MetricRecord
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 
+from qfl.clients import ProtectMod
 from qfl.errors import ConfigError, FederationError
+from qfl.records import arrays_of, record_of
 from qfl.strategies import Aggregation, FedAdam, FedAvg, RoundFinished, SecureStrategy
 
 ROUNDS = 3
@@ -96,6 +99,36 @@ def test_nothing_that_passes_the_server_holds_the_model(
     models = [watching.seen[number] for number in range(2, ROUNDS + 1)]
     assert not found(hidden)
     assert found(hay_of("server"))
+
+
+def test_arrays_keep_their_order_whatever_their_names(run: Callable[..., Any]) -> None:
+    """The order of arrays is the order of coordinates in the vectors that are summed."""
+    initial = {"z": np.zeros(3), "a": np.ones(2)}
+    seen: list[list[str]] = []
+
+    class Two:
+        nodes = 2
+
+        def app(self) -> ClientApp:
+            app = ClientApp(mods=[ProtectMod()])
+
+            @app.train()
+            def train(message: Message, context: Context) -> Message:
+                model = arrays_of(message.content["arrays"])
+                seen.append(list(model))
+                moved = {"z": model["z"] + 1.0, "a": model["a"] - 0.5}
+                content = {
+                    "arrays": record_of(moved),
+                    "metrics": MetricRecord({"num-examples": 1, "top": float(model["z"].max())}),
+                }
+                return Message(RecordDict(dict(content)), reply_to=message)
+
+            return app
+
+    strategy = SecureStrategy(Aggregation("ckks", release="clients"), metrics=("top",))
+    ran = run(Two(), strategy, rounds=3, initial=initial)
+    assert seen == [["z", "a"]] * 6
+    assert [e.metrics["top"] for e in ran.rounds[1:]] == pytest.approx([0, 1, 2], abs=1e-4)
 
 
 def test_the_server_writes_no_checkpoint_of_a_model_it_does_not_see(
