@@ -54,7 +54,7 @@ configuration-reference: $(VENV)/.qfl ## write docs/configuration.md from the sc
 clean: ## remove the environment and caches; runs in outputs/ stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-$(VENV)/.qfl: pyproject.toml setup.py constraints.txt qfl/quantum/native/kernel.cpp | $(BIN)/python
+$(VENV)/.qfl: pyproject.toml setup.py constraints.txt $(wildcard qfl/quantum/native/*) | $(BIN)/python
 	@echo "Installing qfl and what it needs into $(VENV); the first time takes a minute or more."
 	@$(PIP) install -c constraints.txt -e .
 	@touch $@

@@ -5,6 +5,7 @@ uses nothing of Python's API, so one build serves every Python version. See docs
 """
 
 import shutil
+from glob import glob
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -48,6 +49,7 @@ setup(
         Extension(
             "qfl.quantum._kernel",
             ["qfl/quantum/native/kernel.cpp"],
+            depends=sorted(glob("qfl/quantum/native/*.h")),
             language="c++",
             optional=True,
             py_limited_api=True,
