@@ -127,6 +127,7 @@ def reference_gradients(
 N_INPUTS, N_WEIGHTS = 3, 4
 BATCHES = [0, 1, 3, 17, 40]
 SQRT2 = 1 / math.sqrt(2)
+HADAMARD = np.array([[1, 1], [1, -1]], complex) / np.sqrt(2)
 
 
 def random_unitary(size: int, seed: int) -> np.ndarray:
@@ -244,6 +245,29 @@ def layered_plan(n: int, depth: int, *, upload: bool = False, words: bool = Fals
         (PauliTerm(1.0, "I" * w + letters[w % len(letters)] + "I" * (n - 1 - w)),) for w in range(n)
     )
     return Plan(n, tuple(ops), Expectations(observables), n, 3 * n * depth)
+
+
+def mixed_plan(measurement: Any, *, amplitudes: bool = False) -> Plan:
+    """Everything that a plan may hold, on three wires."""
+    ops = (
+        Rotation(0, 0, Angle("input", 0)),
+        Unitary((1,), HADAMARD),
+        Rotation(2, 1, Angle("weight", 0, 2.0, 0.3)),
+        MultiRZ((0, 2), Angle("weight", 1)),
+        MultiRZ((0, 1), Angle("input", 1)),
+        Unitary((0,), HADAMARD),
+        Rotation(1, 0, Angle("input", 0, 0.5)),
+        Rotation(1, 1, Angle("weight", 0)),
+        Unitary((2, 0), np.kron(HADAMARD, np.diag([1, 1j]))),
+        Rotation(0, 2, Angle("weight", 1)),
+        Rotation(0, 0, Angle("weight", 0)),
+    )
+    return Plan(3, ops, measurement, 2, 2, amplitudes)
+
+
+WORDS = Expectations(
+    ((PauliTerm(1.0, "ZII"), PauliTerm(0.5, "XYI")), (PauliTerm(2.0, "YZX"), PauliTerm(1.0, "YII")))
+)
 
 
 def agrees_with_dense_matrices(engine: Any, plan: Plan, batch: int, seed: int) -> None:
