@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
+from numpy.typing import NDArray
 
 from qfl.crypto import MemberKeys, Roster, Step, open_box
 from qfl.errors import PayloadError
-from qfl.records import BOX, KEY, MEMBER, ROSTER, bytes_record, record_bytes
+from qfl.records import BOX, KEY, MEMBER, PROTECTED, ROSTER, bytes_record, record_bytes
 
 _RUN = "qfl-run"
-TOLD = (KEY, ROSTER, BOX)
+TOLD = (KEY, ROSTER, BOX, PROTECTED)
 
 
 def member_keys(step: Step, context: Context) -> MemberKeys:
@@ -86,6 +88,22 @@ def public_key(step: Step, context: Context) -> bytes:
     if (found := hashlib.sha256(key).hexdigest()[:16]) != step.key_id:
         raise PayloadError(f"this client has public key {found}, the step names {step.key_id}")
     return key
+
+
+def protected_mask(context: Context) -> NDArray[np.bool_] | None:
+    """Which coordinates of an update are protected; None for all.
+
+    Raises:
+        PayloadError: What the server sent is no such choice.
+    """
+    if PROTECTED not in context.state:
+        return None
+    told = record_bytes(context.state, PROTECTED)
+    size = int.from_bytes(told[:4], "little")
+    bits = np.frombuffer(told, dtype=np.uint8, offset=min(4, len(told)))
+    if bits.size != -(-size // 8):
+        raise PayloadError(f"{bits.size} bytes do not say which of {size} parameters to protect")
+    return np.unpackbits(bits, count=size).astype(bool)
 
 
 def boxed_secret(step: Step, context: Context) -> bytes:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from flwr.app import Context, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
 
 from qfl.clients import holding, keeping
-from qfl.clients.keys import announce, learn, member_keys, protecting_key
+from qfl.clients.keys import announce, learn, member_keys, protected_mask, protecting_key
 from qfl.clients.updates import numbers, weighed
-from qfl.crypto import Step, make_scheme, pack
+from qfl.crypto import IntVector, Plain, Step, make_scheme, pack
 from qfl.errors import PayloadError
-from qfl.records import MODEL, PAYLOAD, STEP, arrays_of, bytes_record
+from qfl.records import CLEAR, MODEL, PAYLOAD, STEP, arrays_of, bytes_record
 
 Next = Callable[[Message, Context], Message]
 
@@ -34,6 +36,8 @@ class ProtectMod:
             Unset, it is the node's ``role`` in its node configuration, else ``client``.
         require: Scheme without which this client sends nothing. Unset, a server that asks for no
             protection gets none.
+        clear: Largest share of an update that may travel in the clear, where the server protects
+            a choice of parameters only. Unset, none with ``require`` and any without.
 
     Example:
         >>> from flwr.clientapp import ClientApp
@@ -41,10 +45,15 @@ class ProtectMod:
     """
 
     def __init__(
-        self, *, role: str | Callable[[Context], str] | None = None, require: str | None = None
+        self,
+        *,
+        role: str | Callable[[Context], str] | None = None,
+        require: str | None = None,
+        clear: float | None = None,
     ) -> None:
         self._role = role
         self._require = require
+        self._clear = clear if clear is not None else float(require is None)
 
     def __call__(self, message: Message, context: Context, call_next: Next) -> Message:
         """Handle one message.
@@ -71,6 +80,7 @@ class ProtectMod:
         if step.step == "hello":
             return self._hello(step, message, context)
         learn(step, message, context)
+        self._check_clear(context)
         if step.step == "keygen":
             return holding.generate(step, message, context)
         if step.step == "adopt":
@@ -78,6 +88,15 @@ class ProtectMod:
         if step.step == "open":
             return holding.open_sum(message, context)
         return _protect(step, message, context, call_next)
+
+    def _check_clear(self, context: Context) -> None:
+        mask = protected_mask(context)
+        share = 0.0 if mask is None else 1 - float(mask.mean())
+        if share > self._clear:
+            raise PayloadError(
+                f"the server asks for {share:.1%} of the update in the clear; this client allows "
+                f"{self._clear:.1%}"
+            )
 
     def _hello(self, step: Step, message: Message, context: Context) -> Message:
         role = self._role(context) if callable(self._role) else self._role
@@ -107,6 +126,22 @@ def _protect(step: Step, message: Message, context: Context, call_next: Next) ->
     values = numbers(step, reply) if step.step == "sum" else weighed(step, reply, before)
     scheme = make_scheme(step.scheme, step.longest, step.sums, step.trust)
     signer = member_keys(step, context) if step.scheme == "hybrid" else None
+    content = RecordDict()
+    if step.step == "train" and (mask := protected_mask(context)) is not None:
+        values, clear = _split(values, mask)
+        body = Plain(step.sums).protect(clear, b"")
+        content[CLEAR] = bytes_record(pack(step.clear_header(clear.size), body), "plain")
     body = scheme.protect(values, key, place=step.place, signer=signer)
-    payload = pack(step.header(values.size), body)
-    return Message(RecordDict({PAYLOAD: bytes_record(payload, step.scheme)}), reply_to=message)
+    content[PAYLOAD] = bytes_record(pack(step.header(values.size), body), step.scheme)
+    return Message(content, reply_to=message)
+
+
+def _split(values: IntVector, mask: NDArray[np.bool_]) -> tuple[IntVector, IntVector]:
+    """What is protected, weight and metrics included, and what is not."""
+    if mask.size > values.size or not mask.any():
+        raise PayloadError(
+            f"the server chose {int(mask.sum())} of {mask.size} parameters to protect; this "
+            f"client sums {values.size} numbers, and protects at least one of its parameters"
+        )
+    update, rest = values[: mask.size], values[mask.size :]
+    return np.concatenate([update[mask], rest]), update[~mask]

@@ -19,9 +19,11 @@ from flwr.clientapp import ClientApp
 
 from qfl.clients import local_data
 from qfl.clients.protect import ProtectMod
+from qfl.clients.sensitivity import sensitivities
 from qfl.clients.training import evaluate, train
 from qfl.conf.checks import from_dict
 from qfl.conf.schema import ExperimentConfig
+from qfl.crypto import Layout
 from qfl.data import Examples, Moments, Statistics
 from qfl.errors import PayloadError
 from qfl.models import build_model
@@ -40,7 +42,8 @@ def make_client_app(mods: list[Mod] | None = None) -> ClientApp:
         mods: Mods around it; unset, one :class:`ProtectMod`.
 
     Returns:
-        An app with ``train``, ``evaluate``, ``query.count`` and ``query.moments``.
+        An app with ``train``, ``evaluate``, ``query.count``, ``query.moments`` and
+        ``query.sensitivity``.
     """
     app = ClientApp(mods=[ProtectMod()] if mods is None else mods)
 
@@ -79,6 +82,14 @@ def make_client_app(mods: list[Mod] | None = None) -> ClientApp:
         config = _config(message)
         summed = local_data.own_moments(config, _own(config, context))
         return _numbers(message, "moments", summed.to_vector())
+
+    @app.query("sensitivity")
+    def _sensitivity(message: Message, context: Context) -> Message:
+        config, examples = _prepared(message, context)
+        found = sensitivities(_model(config, message), examples, config.dataset.task)
+        # As many numbers as there are coordinates: of what is summed, in the same order.
+        layout = Layout.of(arrays_of(message.content.array_records[ARRAYS]))
+        return _numbers(message, "sensitivity", layout.flatten(found))
 
     return app
 

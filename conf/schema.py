@@ -315,6 +315,19 @@ class ServerOptimizerConfig:
 
 
 @dataclass
+class SelectiveConfig:
+    """Which parameters are protected; the others travel in the clear."""
+
+    by: str = setting(
+        "all", "all, arrays by name, or by sensitivity", choices=("all", "layers", "sensitivity")
+    )
+    share: float = setting(0.1, "sensitivity: share that is protected", gt=0, le=1)
+    layers: str = setting(
+        "", "layers: patterns of array names that are protected, separated by spaces: circuit.*"
+    )
+
+
+@dataclass
 class StrategyConfig:
     """How updates are summed, and by whom the sum is opened (group ``strategy``)."""
 
@@ -355,6 +368,7 @@ class StrategyConfig:
     )
     round_timeout: float = setting(3600.0, "seconds to wait for replies in a round", gt=0)
     selection: SelectionConfig = part(SelectionConfig)
+    selective: SelectiveConfig = part(SelectiveConfig)
     server_optimizer: ServerOptimizerConfig = part(ServerOptimizerConfig)
 
 

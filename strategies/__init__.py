@@ -20,6 +20,7 @@ from qfl.strategies.selection import (
     SelectFraction,
     Selection,
 )
+from qfl.strategies.selective import Selective
 from qfl.strategies.session import Session
 from qfl.strategies.state import ServerState
 from qfl.strategies.sums import Sums
@@ -40,6 +41,7 @@ __all__ = [
     "SelectCount",
     "SelectFraction",
     "Selection",
+    "Selective",
     "ServerOptimizer",
     "ServerState",
     "Session",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qfl.crypto import (
     FEWEST,
@@ -16,6 +16,7 @@ from qfl.crypto import (
     check_trust,
 )
 from qfl.errors import ConfigError, unknown_name
+from qfl.strategies.selective import Selective
 
 WEIGHTINGS = ("uniform", "examples")
 
@@ -42,6 +43,7 @@ class Aggregation:
         threshold: Trust ``committee``: members that open together; more than half.
         dropout: Scheme ``masking``: share of clients that may vanish in a round.
         corrupted: Scheme ``masking``: share of clients that may collude with the server.
+        selective: Which parameters are protected.
 
     Raises:
         ConfigError: A name is unknown, a value out of range, or two do not go together.
@@ -64,6 +66,7 @@ class Aggregation:
     threshold: int = 2
     dropout: float = 0.1
     corrupted: float = 0.1
+    selective: Selective = field(default_factory=Selective)
 
     def __post_init__(self) -> None:
         if self.scheme not in TRUSTS:
@@ -83,6 +86,11 @@ class Aggregation:
             raise ConfigError(
                 f"bound={self.bound:g} with grid_bits={self.grid_bits} is not allowed: bound must "
                 "be > 0 and <= 64, grid_bits >= 8 and <= 22"
+            )
+        if self.selective.by != "all" and (self.scheme == "plain" or self.release == "clients"):
+            raise ConfigError(
+                f"protecting parameters by {self.selective.by} is not possible with scheme plain, "
+                "which protects none, or release=clients, which keeps all from the server"
             )
         if self.trust == "committee" and not self.committee / 2 < self.threshold <= self.committee:
             raise ConfigError(

@@ -68,6 +68,7 @@ class SecureStrategy(Strategy):
     observer: Callable[[Event], None] | None = None
     checkpoint: Callable[[ServerState], None] | None = None
     _sums: Sums | None = field(default=None, init=False, repr=False)
+    _settled: bool = field(default=False, init=False, repr=False)
     _state: ServerState | None = field(default=None, init=False, repr=False)
     _sizes: dict[int, int] = field(default_factory=dict, init=False, repr=False)
     _step: Step | None = field(default=None, init=False, repr=False)
@@ -125,17 +126,29 @@ class SecureStrategy(Strategy):
         layout = Layout.of(arrays_of(initial_arrays))
         metrics = max(len(self.metrics), len(self.evaluate_metrics))
         limbs = session.sums.limbs
+        if self.aggregation.selective.by == "sensitivity":
+            numbers = max(numbers, layout.length)
         sums.set_up(max(layout.length + 1 + metrics * limbs, numbers * limbs, limbs))
         if self.aggregation.weighting == "examples":
             total = sums.numbers("query.count", "count", 1, asked)
             session.examples = int(total[0])
             if session.examples < 1:
                 raise FederationError("the clients hold no examples at all")
-        self._sums = sums
-        if self.blind:
-            sums.opener.adopt(initial_arrays, optimizer_to_json(self.optimizer))
+        self._sums, self._settled = sums, False
         if isinstance(self.selection, SelectBySize):
             self._sizes = session.ask_sizes(asked)
+        return sums
+
+    def _settle(self, initial_arrays: ArrayRecord, config: ConfigRecord | None) -> None:
+        """Choose what is protected, hand the model over where it is kept, and say what holds."""
+        if self._settled:
+            return
+        sums, layout = self.sums, Layout.of(arrays_of(initial_arrays))
+        sums.choose(layout, {CONFIG: config or ConfigRecord(), ARRAYS: initial_arrays})
+        if self.blind:
+            sums.opener.adopt(initial_arrays, optimizer_to_json(self.optimizer))
+        session = sums.session
+        self._settled = True
         self._emit(
             SetupFinished(
                 clients=len(session.clients),
@@ -146,10 +159,9 @@ class SecureStrategy(Strategy):
                 key_id=session.key_id,
                 examples=session.examples,
                 parameters=layout.length,
-                notes=tuple(setup_notes(session, self.selection)),
+                notes=tuple(setup_notes(sums, layout, self.selection)),
             )
         )
-        return sums
 
     def start(
         self,
@@ -199,6 +211,7 @@ class SecureStrategy(Strategy):
             raise StorageError("the state to resume from belongs to another server optimizer")
         if self._sums is None:
             self.prepare(grid, initial_arrays, timeout, config=train_config)
+        self._settle(initial_arrays, train_config)
         result = Result(arrays=record_of(self._state.arrays))
         try:
             if resume is None:
@@ -294,6 +307,7 @@ class SecureStrategy(Strategy):
         """Messages to the clients that train in this round."""
         if self._sums is None or self.session.grid is not grid:
             self.prepare(grid, arrays, config=config)
+            self._settle(arrays, config)
             self._state = None if server_round == 1 else self._state
         model, last = arrays_of(arrays), self._state
         if last is None:

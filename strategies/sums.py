@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from flwr.app import Message
-from numpy import float64
+from numpy import float64, packbits
 from numpy.typing import NDArray
 
-from qfl.crypto import Step, expect, from_limbs, unpack
+from qfl.crypto import IntVector, Layout, Step, expect, from_limbs, unpack
 from qfl.errors import CryptoError, FederationError
-from qfl.records import PAYLOAD, record_bytes
+from qfl.records import CLEAR, PAYLOAD, PROTECTED, record_bytes
 from qfl.strategies.aggregation import OpenedSum
 from qfl.strategies.opening import Opener, opener_of
+from qfl.strategies.selective import ClearPart, Mask
 from qfl.strategies.session import Session, reason
 
 OnReply = Callable[[Message, str | None], None]
@@ -29,6 +31,25 @@ class Sums:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.opener: Opener = opener_of(session)
+        self.mask: Mask | None = None
+        self._clear: ClearPart | None = None
+
+    def choose(self, layout: Layout, asked: dict[str, Any]) -> None:
+        """Settle which parameters are protected, and have everybody told.
+
+        Args:
+            layout: The model's.
+            asked: Goes to clients that measure sensitivities.
+        """
+
+        def measured() -> NDArray[float64]:
+            return self.numbers("query.sensitivity", "sensitivity", layout.length, asked)
+
+        self.mask = self.session.aggregation.selective.mask(layout, measured)
+        if self.mask is not None:
+            self.session.tell(
+                PROTECTED, struct.pack("<I", self.mask.size) + packbits(self.mask).tobytes()
+            )
 
     def set_up(self, longest: int) -> None:
         """Have keys made, for vectors of up to ``longest`` values."""
@@ -47,6 +68,10 @@ class Sums:
             kind: Flower's message type.
             records: For all of them.
         """
+        self._clear = None
+        if self.mask is not None and step.step == "train":
+            self._clear = ClearPart(step, self.mask)
+            length -= self._clear.header.length
         own = self.opener.begin(step, nodes, length)
         return self.session.messages(own, step, kind, records, own)
 
@@ -70,8 +95,8 @@ class Sums:
         Raises:
             FederationError: Too few usable replies, or whoever opens refused.
         """
-        session = self.session
-        expected = step.header(length)
+        session, clear = self.session, self._clear
+        expected = step.header(length - (clear.header.length if clear else 0))
         added, problems, heard = 0, [], set()
         for reply in replies:
             node, problem = session.node_of(reply), None
@@ -83,7 +108,10 @@ class Sums:
                 else:
                     header, body = unpack(record_bytes(reply.content, PAYLOAD))
                     expect(header, expected)
+                    in_clear = _in_clear(clear, reply) if clear else None
                     self.opener.add(node, body)
+                    if clear and in_clear is not None:
+                        clear.add(in_clear)
                     heard.add(node)
                     added += 1
             except CryptoError as error:
@@ -101,7 +129,8 @@ class Sums:
                 f"round {step.round}, {step.label}: {added} usable replies, at least "
                 f"{needed} are needed{first}"
             )
-        return OpenedSum(self.opener.open(added), added)
+        opened = self.opener.open(added)
+        return OpenedSum(clear.merge(opened) if clear else opened, added)
 
     def numbers(
         self, kind: str, label: str, count: int, records: dict[str, Any]
@@ -122,3 +151,9 @@ class Sums:
         needed = len(session.clients)
         opened = self.gather(session.collect(messages), step, length, needed=needed)
         return from_limbs(opened.values, session.sums)
+
+
+def _in_clear(clear: ClearPart, reply: Message) -> IntVector:
+    header, body = unpack(record_bytes(reply.content, CLEAR))
+    expect(header, clear.header)
+    return clear.read(body)

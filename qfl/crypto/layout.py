@@ -6,7 +6,7 @@ global model's value: they are no quantity that a mean makes sense of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,15 @@ class Layout:
     def length(self) -> int:
         """Number of coordinates that are aggregated."""
         return sum(int(np.prod(shape)) for _, shape, kind in self.entries if _is_float(kind))
+
+    def where(self, chosen: Callable[[str], bool]) -> NDArray[np.bool_]:
+        """One entry for each aggregated coordinate: whether its array's name is chosen."""
+        parts = [
+            np.full(int(np.prod(shape)), chosen(name))
+            for name, shape, kind in self.entries
+            if _is_float(kind)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
 
     def flatten(self, arrays: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float64]:
         """All floating-point coordinates as one float64 vector.

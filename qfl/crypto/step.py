@@ -6,7 +6,7 @@ The server proposes it, so the client checks every field before it acts on it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from qfl.conf.trust import RELEASES, check_trust
@@ -105,6 +105,10 @@ class Step:
     def sums(self) -> SumRange:
         """Grid and capacity of the sums."""
         return SumRange(self.fraction_bits, self.bound, self.additions)
+
+    def clear_header(self, length: int) -> Header:
+        """The header of the part of an update that travels in the clear."""
+        return replace(self.header(length), scheme="plain", key_id="", step=f"{self.label}/clear")
 
     def to_json(self) -> str:
         """Text for the message."""

@@ -16,6 +16,7 @@ from qfl.strategies import (
     SelectCount,
     SelectFraction,
     Selection,
+    Selective,
     ServerOptimizer,
 )
 
@@ -42,6 +43,9 @@ def make_strategy(config: ExperimentConfig) -> SecureStrategy:
             threshold=asked.threshold,
             dropout=asked.dropout,
             corrupted=asked.corrupted,
+            selective=Selective(
+                asked.selective.by, asked.selective.share, tuple(asked.selective.layers.split())
+            ),
         ),
         selection=make_selection(asked.selection),
         optimizer=make_optimizer(asked.server_optimizer),
