@@ -1,8 +1,9 @@
-"""Small experiments and a silent console."""
+"""Small experiments and a silent console; test files here share ``run_folders.py``."""
 
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console
 from qfl.conf.checks import from_dict
 from qfl.conf.schema import ExperimentConfig
 
+sys.path.append(str(Path(__file__).parent))
 Configure = Callable[..., ExperimentConfig]
 
 
