@@ -16,7 +16,7 @@ import numpy as np
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from qfl.clients import holding, keeping
+from qfl.clients import committee, holding, keeping
 from qfl.clients.keys import announce, learn, member_keys, protected_mask, protecting_key
 from qfl.clients.updates import numbers, weighed
 from qfl.crypto import IntVector, Plain, Step, make_scheme, pack
@@ -26,6 +26,20 @@ from qfl.records import CLEAR, MODEL, PAYLOAD, STEP, arrays_of, bytes_record
 Next = Callable[[Message, Context], Message]
 
 ROLES = ("client", "key-holder", "both")
+
+Answer = Callable[[Step, Message, Context], Message]
+# What needs no ClientApp.
+_ANSWERS: dict[str, Answer] = {
+    "keygen": holding.generate,
+    "adopt": keeping.adopt,
+    "open": holding.open_sum,
+}
+_COMMITTEE: dict[str, Answer] = {
+    "keygen": committee.give_model_key,
+    "agree": committee.agree,
+    "open": committee.share,
+    "combine": committee.combine,
+}
 
 
 class ProtectMod:
@@ -81,12 +95,9 @@ class ProtectMod:
             return self._hello(step, message, context)
         learn(step, message, context)
         self._check_clear(context)
-        if step.step == "keygen":
-            return holding.generate(step, message, context)
-        if step.step == "adopt":
-            return keeping.adopt(step, message, context)
-        if step.step == "open":
-            return holding.open_sum(message, context)
+        answer = _COMMITTEE.get(step.step) if step.trust == "committee" else None
+        if answer := answer or _ANSWERS.get(step.step):
+            return answer(step, message, context)
         return _protect(step, message, context, call_next)
 
     def _check_clear(self, context: Context) -> None:
@@ -113,7 +124,16 @@ class ProtectMod:
         return Message(content, reply_to=message)
 
 
+_KINDS = {"train": ("train",), "evaluate": ("evaluate",), "sum": ("query",)}
+
+
 def _protect(step: Step, message: Message, context: Context, call_next: Next) -> Message:
+    kind = message.metadata.message_type
+    if kind.split(".")[0] not in _KINDS.get(step.step, ()):
+        raise PayloadError(
+            f"step {step.step} does not go with a message of type '{kind}': a server could have "
+            "trained models summed as if they were statistics"
+        )
     key = protecting_key(step, context)
     del message.content[STEP]
     if step.release == "clients" and MODEL in message.content:

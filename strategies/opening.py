@@ -65,7 +65,7 @@ class Opener(Protocol):
         """
 
 
-class _OneStep:
+class OneStep:
     """What openers of schemes with one step have in common: an accumulator."""
 
     opened_by = "server"
@@ -102,7 +102,7 @@ class _OneStep:
         return values
 
 
-class ServerOpens(_OneStep):
+class ServerOpens(OneStep):
     """Scheme ``plain``: there is nothing to open."""
 
     def adopt(self, model: ArrayRecord, optimizer: str) -> None:
@@ -115,7 +115,7 @@ class ServerOpens(_OneStep):
         return self.finish(self._scheme.open(result, self._length, b"", place=self._step.place))
 
 
-class HolderOpens(_OneStep):
+class HolderOpens(OneStep):
     """One node makes the keys and opens sums: trust ``key_holder`` and ``shared``.
 
     Under ``shared`` it hands the secret key to every client, sealed, and any of them can open.
@@ -175,10 +175,3 @@ def opened_values(reply: Message) -> IntVector:
             "int64"
         )
     return np.asarray(values, dtype=np.int64)
-
-
-def opener_of(session: Session) -> Opener:
-    """The opener that an aggregation asks for."""
-    if session.aggregation.trust == "none":
-        return ServerOpens(session)
-    return HolderOpens(session)

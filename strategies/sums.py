@@ -14,7 +14,8 @@ from qfl.crypto import IntVector, Layout, Step, expect, from_limbs, unpack
 from qfl.errors import CryptoError, FederationError
 from qfl.records import CLEAR, PAYLOAD, PROTECTED, record_bytes
 from qfl.strategies.aggregation import OpenedSum
-from qfl.strategies.opening import Opener, opener_of
+from qfl.strategies.openers import opener_of
+from qfl.strategies.opening import Opener
 from qfl.strategies.selective import ClearPart, Mask
 from qfl.strategies.session import Session, reason
 

@@ -29,6 +29,8 @@ from qfl.conf.trust import (
 )
 from qfl.crypto.ckks import Ckks
 from qfl.crypto.ckks_parameters import CkksParameters, choose_parameters
+from qfl.crypto.committee import Committee
+from qfl.crypto.committee_member import CommitteeMember
 from qfl.crypto.encoding import (
     ROUNDINGS,
     IntVector,
@@ -39,9 +41,11 @@ from qfl.crypto.encoding import (
     to_limbs,
 )
 from qfl.crypto.group_box import box_for, lock, open_box, unlock
+from qfl.crypto.hybrid import Hybrid, HybridSum
 from qfl.crypto.key_holder import KeyHolder
 from qfl.crypto.layout import Arrays, Layout
 from qfl.crypto.members import Member, MemberKeys, Roster
+from qfl.crypto.packed import Packed
 from qfl.crypto.payload import Header, expect, pack, unpack
 from qfl.crypto.plain import Plain
 from qfl.crypto.scheme import Accumulator, KeyPair, OpensWhole, Scheme, WholeSum
@@ -58,7 +62,11 @@ __all__ = [
     "Arrays",
     "Ckks",
     "CkksParameters",
+    "Committee",
+    "CommitteeMember",
     "Header",
+    "Hybrid",
+    "HybridSum",
     "IntVector",
     "KeyHolder",
     "KeyPair",
@@ -66,6 +74,7 @@ __all__ = [
     "Member",
     "MemberKeys",
     "OpensWhole",
+    "Packed",
     "Plain",
     "Roster",
     "Scheme",
@@ -94,7 +103,9 @@ __all__ = [
 
 SCHEMES: dict[str, Callable[[int, SumRange, str], Scheme]] = {
     "plain": lambda length, sums, trust: Plain(sums),
-    "ckks": lambda length, sums, trust: Ckks.for_sums(length, sums),
+    "hybrid": Hybrid.for_sums,
+    "ckks": Ckks.for_sums,
+    "packed": Packed.for_sums,
 }
 
 

@@ -1,26 +1,32 @@
-"""``ckks``: sums under homomorphic encryption (Cheon, Kim, Kim, Song 2017), with TenSEAL.
+"""``ckks``: sums under homomorphic encryption (Cheon, Kim, Kim, Song 2017), by TenSEAL's SEAL.
 
 **Release rule.** Raw CKKS decryptions give the whole secret key away (Li and Micciancio 2021),
 and so do their float32 roundings. Clients therefore send multiples of an absolute grid, and
 :meth:`Ckks.open` releases integers: the decrypted sum rounded to that grid, padding dropped. As
 long as noise stays below half a step the release is a function of the inputs alone and says
 nothing about the key.
+
+Under trust ``shared`` every client encrypts with the secret key. The second polynomial of a
+ciphertext is then random, and a seed of 64 bytes travels in its place: less than half the upload.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from qfl.crypto.ckks_parameters import CkksParameters, choose_parameters
-from qfl.crypto.ckks_wire import check_public_key, new_context, wire_of
 from qfl.crypto.encoding import IntVector, SumRange, check_capacity
 from qfl.crypto.members import MemberKeys, Roster
-from qfl.crypto.scheme import KeyPair, OpensWhole, WholeSum
+from qfl.crypto.rlwe_cipher import decrypted, encrypted
+from qfl.crypto.rlwe_keys import check_public, decryptor, encryptor, make_keys
+from qfl.crypto.rlwe_ring import seal_ring
+from qfl.crypto.rlwe_sum import CiphertextSum
+from qfl.crypto.rlwe_wire import Form, Section
+from qfl.crypto.scheme import KeyPair, OpensWhole
 from qfl.errors import PayloadError
 
 
@@ -45,18 +51,17 @@ class Ckks(OpensWhole):
     has_keys: bool = True
 
     @staticmethod
-    def for_sums(length: int, sums: SumRange) -> Ckks:
-        """Choose parameters for vectors of up to ``length`` values."""
-        return Ckks(sums, choose_parameters(length, sums))
+    def for_sums(length: int, sums: SumRange, trust: str = "key_holder") -> Ckks:
+        """Choose parameters for vectors of up to ``length`` values.
+
+        Raises:
+            ConfigError: No parameters are sound, or the trust is unknown.
+        """
+        return Ckks(sums, choose_parameters(length, sums, trust))
 
     def generate_keys(self) -> KeyPair:
-        """Keys for one run; TenSEAL draws them from the operating system's randomness."""
-        context = new_context(self.parameters)
-        flags = {"save_galois_keys": False, "save_relin_keys": False}
-        public = context.serialize(save_public_key=True, save_secret_key=False, **flags)
-        secret = context.serialize(save_public_key=False, save_secret_key=True, **flags)
-        packed = wire_of(self.parameters).pack_public_key(public)
-        return KeyPair(packed, secret, hashlib.sha256(packed).hexdigest()[:16])
+        """Keys for one run; SEAL draws them from the operating system's randomness."""
+        return make_keys(self.parameters)
 
     def protect(
         self,
@@ -70,28 +75,26 @@ class Ckks(OpensWhole):
 
         Raises:
             RangeError: A value exceeds the capacity; a sum past the modulus would wrap silently.
-            PayloadError: The public key cannot be read or is not of these parameters.
+            PayloadError: The key cannot be read or is not of these parameters.
         """
         check_capacity(values, self.sums)
-        import tenseal
+        made = encryptor(key, self.parameters)
+        ring, form = seal_ring(self.parameters.ring), self._contribution(values.size)
+        return encrypted(self._plains(values), made, ring, form)
 
-        context = _public_context(key, self.parameters)
-        wire = wire_of(self.parameters)
-        scaled, slots = values * self.sums.step, self.parameters.slots
-        parts = []
-        for start in range(0, max(values.size, 1), slots):
-            chunk = scaled[start : start + slots].tolist() or [0.0]
-            parts.append(wire.pack_ciphertext(tenseal.ckks_vector(context, chunk).serialize()))
-        return b"".join(parts)
-
-    def accumulator(self, length: int, public_key: bytes) -> _CkksSum:
-        """A sum of ciphertexts; needs the public key only.
+    def accumulator(self, length: int, public_key: bytes) -> CiphertextSum:
+        """A sum of ciphertexts; needs the public part of the keys only.
 
         Raises:
-            PayloadError: The public key is not of these parameters.
+            PayloadError: The public part is not of these parameters.
         """
-        check_public_key(public_key, self.parameters)
-        return _CkksSum(self, length)
+        check_public(public_key, self.parameters)
+        return CiphertextSum(
+            seal_ring(self.parameters.ring),
+            self._contribution(length),
+            self._total(length),
+            self.sums.additions,
+        )
 
     def open(
         self,
@@ -107,77 +110,39 @@ class Ckks(OpensWhole):
         Raises:
             PayloadError: The body is malformed, or decrypts to values out of range.
         """
-        import tenseal
+        import tenseal.sealapi as seal
 
-        context = _secret_context(secret_key, self.parameters)
-        wire, slots = wire_of(self.parameters), self.parameters.slots
-        parts = wire.unpack(body, length)
-        decrypted = np.zeros(length)
-        for index, part in enumerate(parts):
-            start = index * slots
-            size = max(1, min(slots, length - start))
-            found = tenseal.ckks_vector_from(context, wire.vector(part, size)).decrypt()
-            decrypted[start : start + size] = found[: length - start]
-        steps = np.rint(decrypted / self.sums.step)
+        made = decryptor(secret_key, self.parameters)
+        ring, form = seal_ring(self.parameters.ring), self._total(length)
+        form.check(body)
+        encoder, slots = seal.CKKSEncoder(ring.context), self.parameters.slots
+        found = np.empty(form.rows * slots)
+        for row, plain in enumerate(decrypted(body, made, ring, form)):
+            found[row * slots : (row + 1) * slots] = encoder.decode_double(plain)
+        steps = np.rint(found[:length] / (2.0**self.parameters.scale_bits * self.sums.step))
         if not (np.isfinite(steps).all() and (np.abs(steps) <= 2 * self.sums.capacity).all()):
             raise PayloadError("the sum decrypts to values out of range: it is not a sum of ours")
         return steps.astype(np.int64)
 
+    def _plains(self, values: IntVector) -> Iterator[Any]:
+        import tenseal.sealapi as seal
 
-class _CkksSum(WholeSum):
-    """Ciphertexts are added coefficient by coefficient, modulo the data prime."""
+        encoder = seal.CKKSEncoder(seal_ring(self.parameters.ring).context)
+        plain, slots = seal.Plaintext(), self.parameters.slots
+        scale = 2.0**self.parameters.scale_bits
+        for start in range(0, max(values.size, 1), slots):
+            chunk = values[start : start + slots] * self.sums.step
+            encoder.encode(chunk.tolist() or [0.0], scale, plain)
+            yield plain
 
-    def __init__(self, scheme: Ckks, length: int) -> None:
-        self._wire = wire_of(scheme.parameters)
-        self._most, self._length = scheme.sums.additions, length
-        count = max(1, -(-length // scheme.parameters.slots))
-        self._sum = np.zeros((count, 2 * scheme.parameters.degree), dtype=np.uint64)
-        self._added = 0
+    def _contribution(self, length: int) -> Form:
+        if self.parameters.trust == "shared":
+            return Form(length, (self._section(length),), seeded=True)
+        return self._total(length)
 
-    def add(self, body: bytes) -> None:
-        if self._added >= self._most:
-            raise PayloadError(
-                f"more than {self._most} contributions: these parameters are not sound for "
-                "another one"
-            )
-        self._sum += self._wire.unpack(body, self._length)
-        prime = np.uint64(self._wire.primes[0])
-        np.subtract(self._sum, prime, out=self._sum, where=self._sum >= prime)
-        self._added += 1
+    def _total(self, length: int) -> Form:
+        return Form(length, (self._section(length),) * 2)
 
-    def result(self) -> bytes:
-        return self._wire.pack_sums(self._sum)
-
-
-@lru_cache(maxsize=8)
-def _public_context(key: bytes, parameters: CkksParameters) -> Any:
-    import tenseal
-
-    serialised = wire_of(parameters).context(key)
-    try:
-        return tenseal.context_from(serialised, n_threads=1)
-    except Exception:
-        raise PayloadError("SEAL refuses the public key") from None
-
-
-def _secret_context(key: bytes, parameters: CkksParameters) -> Any:
-    # Not cached: a secret key must not outlive its use.
-    import tenseal
-    import tenseal.sealapi  # lets SEAL's primes be read
-
-    try:
-        context = tenseal.context_from(key, n_threads=1)
-        seal = context.seal_context().data.key_context_data().parms()
-        bits = [prime.bit_count() for prime in seal.coeff_modulus()]
-        found = (seal.poly_modulus_degree(), bits, context.global_scale)
-    except Exception:
-        raise PayloadError("the secret key cannot be read as a CKKS context") from None
-    wanted = (parameters.degree, parameters.prime_bits, 2.0**parameters.scale_bits)
-    if found != wanted:
-        raise PayloadError(
-            f"the secret key has (degree, bits of the primes, scale) {found}; this run expects "
-            f"{wanted}"
-        )
-    if not context.is_private():
-        raise PayloadError("this key holds no secret key: it opens nothing")
-    return context
+    def _section(self, length: int) -> Section:
+        degree, prime = self.parameters.degree, seal_ring(self.parameters.ring).prime
+        return Section(max(1, -(-length // self.parameters.slots)), degree, degree, prime)

@@ -81,6 +81,11 @@ class KeyHolder:
                 f"asked to open a sum of {header.contributions} updates; the parameters of this "
                 f"key are sound for at most {self.scheme.sums.additions}"
             )
+        counted = self.scheme.contributions(body)
+        if counted is not None and counted != header.contributions:
+            raise OpeningRefusedError(
+                f"asked to open a sum of {header.contributions} updates; it holds {counted}"
+            )
         place = f"{header.round}/{header.step}"
         digest = hashlib.sha256(payload).hexdigest()
         if self.opened.get(place, digest) != digest:

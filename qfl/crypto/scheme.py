@@ -62,6 +62,10 @@ class WholeSum:
 class OpensWhole:
     """For schemes in which what is opened is the sum."""
 
+    def contributions(self, body: bytes) -> int | None:
+        """Unknown: a sum of ciphertexts looks like a single one."""
+        return None
+
     def finish(
         self, opened: IntVector, masked: bytes, length: int, *, place: str = ""
     ) -> IntVector:
@@ -125,6 +129,9 @@ class Scheme(Protocol):
             place: As in :meth:`protect`.
             roster: Who may have contributed, where contributions are checked one by one.
         """
+
+    def contributions(self, body: bytes) -> int | None:
+        """How many contributions an opener finds in it; None where that cannot be told."""
 
     def finish(
         self, opened: IntVector, masked: bytes, length: int, *, place: str = ""

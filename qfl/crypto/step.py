@@ -33,6 +33,7 @@ STEPS = (
     "evaluate",
     "agree",
     "open",
+    "combine",
 )
 
 
@@ -43,8 +44,9 @@ class Step:
     Attributes:
         step: ``hello`` (who are you), ``keygen``, ``adopt`` (keep the model), ``sum`` (numbers of
             unknown size), ``train`` (an update and metrics), ``evaluate`` (metrics), ``open``;
-            under masking first ``advertise`` and ``deal`` (keys and shares), and before an
-            opening by several ``agree`` (on whose contributions are opened).
+            under masking first ``advertise`` and ``deal`` (keys and shares); before an opening
+            by several ``agree`` (on whose contributions are opened), and after it ``combine``
+            (their shares, where only one of them may learn the sum).
         run: Run, as text.
         round: Round, 0 before the first.
         label: What is summed, such as ``train`` or ``count``; part of every payload's header.
@@ -134,6 +136,10 @@ class Step:
             _check_type(item.name, str(item.type), getattr(step, item.name))
         if step.step not in STEPS:
             raise PayloadError(unknown_name("step", step.step, STEPS))
+        if step.step in ("train", "evaluate") and step.label != step.step:
+            raise PayloadError(
+                f"the server's step {step.step} has label '{step.label}'; it must be the step's own"
+            )
         for name, least in _LEAST.items():
             if getattr(step, name) < least:
                 raise PayloadError(

@@ -1,0 +1,125 @@
+"""Trust ``committee``: members agree on whose contributions are opened, then add their shares."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord
+
+from qfl.crypto import Committee, HybridSum, IntVector, Roster, pack
+from qfl.errors import CryptoError, FederationError
+from qfl.records import (
+    ARRAYS,
+    BOX,
+    CONFIG,
+    MASKED,
+    MODEL,
+    OPTIMIZER,
+    PAYLOAD,
+    bytes_record,
+    record_bytes,
+)
+from qfl.strategies.opening import OneStep, opened_values
+from qfl.strategies.session import reason
+
+
+class CommitteeOpens(OneStep):
+    """Several members open together; none of them, and not the server, holds a key."""
+
+    _total: HybridSum
+
+    def set_up(self) -> None:
+        """Appoint the members: nodes whose role is to hold keys first, then clients.
+
+        Raises:
+            FederationError: Fewer nodes are there than the committee has members.
+        """
+        super().set_up()
+        session, made = self.session, self.session.aggregation
+        ordered = list(dict.fromkeys([*session.holders, *session.clients]))
+        if len(ordered) < made.committee:
+            raise FederationError(
+                f"a committee of {made.committee} was asked for; only {len(ordered)} nodes answered"
+            )
+        chosen = {session.names[node]: node for node in ordered[: made.committee]}
+        members = Roster(session.roster.member(name) for name in chosen)
+        self.committee = Committee(members, made.threshold)
+        self.nodes = {name: chosen[name] for name in members.names}
+        # Named by the committee itself, so that every member knows to whom shares are sealed.
+        self.keeper = self.nodes[members.names[0]]
+        numbers = ", ".join(map(str, sorted(self.nodes.values())))
+        self.opened_by = f"{made.threshold} of committee nodes {numbers}"
+        session.tell_keys(self.committee.to_bytes())
+        if made.release == "clients":
+            reply = session.ask(self.keeper, session.step("keygen"), {})
+            session.tell_keys(self.committee.to_bytes(), record_bytes(reply.content, BOX))
+
+    def adopt(self, model: ArrayRecord, optimizer: str) -> None:
+        """Have the first member keep the model."""
+        records = {ARRAYS: model, CONFIG: ConfigRecord({OPTIMIZER: optimizer})}
+        reply = self.session.ask(self.keeper, self.session.step("adopt"), records)
+        self.session.model = record_bytes(reply.content, MODEL)
+
+    def open(self, contributions: int) -> IntVector:
+        """Have members agree, collect their sums of shares, and rebuild the summed key.
+
+        Raises:
+            FederationError: Fewer members than the threshold agreed, or answered.
+        """
+        place = self._step.place
+        statement = self._total.statement(place)
+        signatures = self._ask("agree", dict.fromkeys(self.nodes, statement))
+        requests = {name: self._total.request_for(name, place, signatures) for name in signatures}
+        shares = self._ask("open", requests)
+        if self._step.release == "clients" and self._step.step == "train":
+            return self._open_at_keeper(shares, contributions)
+        try:
+            return self.finish(self._total.combine(shares))
+        except CryptoError as error:
+            raise FederationError(
+                f"round {self._step.round}, {self._step.label}: the committee's shares do not "
+                f"open the sum: {error}"
+            ) from None
+
+    def _open_at_keeper(self, shares: dict[str, bytes], contributions: int) -> IntVector:
+        """Pass on the shares, sealed to the member that keeps the model."""
+        step = self._step
+        sealed = b"".join(
+            bytes.fromhex(name) + struct.pack("<I", len(share)) + share
+            for name, share in shares.items()
+        )
+        records = {
+            PAYLOAD: bytes_record(pack(step.header(self._length, contributions), sealed), "shares"),
+            MASKED: bytes_record(self._total.masked(), step.scheme),
+        }
+        request = self.session.step("combine", step.round, step.label)
+        reply = self.session.ask(self.keeper, request, records)
+        self.session.model = record_bytes(reply.content, MODEL)
+        return opened_values(reply)
+
+    def _ask(self, kind: str, asked: dict[str, bytes]) -> dict[str, bytes]:
+        session, step = self.session, self._step
+        records: dict[int, dict[str, Any]] = {
+            self.nodes[name]: {PAYLOAD: bytes_record(content, kind)}
+            for name, content in asked.items()
+        }
+        names = {node: name for name, node in self.nodes.items()}
+        answers: dict[str, bytes] = {}
+        problems: list[str] = []
+        for reply in session.ask_all(records, session.step(kind, step.round, step.label)):
+            node = session.node_of(reply)
+            try:
+                if reply.has_error():
+                    problems.append(f"member {node} refused: {reason(reply)}")
+                else:
+                    answers[names[node]] = record_bytes(reply.content, PAYLOAD)
+            except CryptoError as error:
+                problems.append(f"member {node}: {error}")
+        if len(answers) < (needed := self.committee.threshold):
+            first = f"; {problems[0]}" if problems else "; the others never replied"
+            raise FederationError(
+                f"round {step.round}, {step.label}: {len(answers)} of {len(asked)} committee "
+                f"members answered, at least {needed} must{first}"
+            )
+        return answers
