@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from qfl.quantum.columns import Columns
 from qfl.quantum.lower import GlobalPhase, UnsupportedError, is_state, lower
-from qfl.quantum.measurements import measurement_of
+from qfl.quantum.measurements import Words, measurement_of, pauli_words
 from qfl.quantum.memory import check_capture
 from qfl.quantum.parameters import Parameters
 from qfl.quantum.plan import Angle, Operation, Plan
@@ -68,7 +70,7 @@ def capture(
                 phase.append(piece.angle)
             else:
                 operations.append(piece)
-    measured = [measurement_of(r.measurements, places, tuple(phase)) for r in recordings]
+    measured = [measurement_of(r.measurements, places, tuple(phase), _words) for r in recordings]
     if any(other != measured[0] for other in measured[1:]):
         raise UnsupportedError("a measurement that depends on its data")
     plan = Plan(
@@ -80,6 +82,10 @@ def capture(
         amplitudes=parameters.state is not None,
     )
     return plan, parameters.columns()
+
+
+def _words(measurement: Any) -> Words:
+    return pauli_words(measurement.obs, lambda c: isinstance(c, Tensor) and c.requires_grad)
 
 
 def _check_exact(qnode: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any, cast
@@ -190,18 +191,7 @@ class KernelEngine:
         batch = inputs.shape[0]
         shape = (batch, self._outputs) if copies is None else (copies, batch, self._outputs)
         outputs = inputs.new_empty(shape)
-        failed = self._library.qfl_kernel_forward(
-            self._reference,
-            inputs.dtype == torch.float64,
-            self.threads,
-            inputs.shape[0],
-            copies or 1,
-            inputs.data_ptr(),
-            weights.data_ptr(),
-            outputs.data_ptr(),
-        )
-        if failed:
-            raise self._failure(failed, inputs)
+        self._call(self._library.qfl_kernel_forward, inputs, weights, copies, outputs.data_ptr())
         return outputs
 
     def backward(
@@ -220,7 +210,22 @@ class KernelEngine:
             grad_weights = weights.new_empty((*leading, inputs.shape[0], self._weights))
         else:
             grad_weights = torch.empty_like(weights)
-        failed = self._library.qfl_kernel_backward(
+        self._call(
+            self._library.qfl_kernel_backward,
+            *(inputs, weights, copies, grad_outputs.data_ptr(), per_sample),
+            *(grad_inputs.data_ptr(), grad_weights.data_ptr()),
+        )
+        return grad_inputs, grad_weights
+
+    def _call(
+        self,
+        function: Callable[..., int],
+        inputs: Tensor,
+        weights: Tensor,
+        copies: int | None,
+        *others: int,
+    ) -> None:
+        failed = function(
             self._reference,
             inputs.dtype == torch.float64,
             self.threads,
@@ -228,19 +233,12 @@ class KernelEngine:
             copies or 1,
             inputs.data_ptr(),
             weights.data_ptr(),
-            grad_outputs.data_ptr(),
-            per_sample,
-            grad_inputs.data_ptr(),
-            grad_weights.data_ptr(),
+            *others,
         )
+        if failed == NOT_A_NUMBER:
+            raise DataError(_not_finite(inputs))
         if failed:
-            raise self._failure(failed, inputs)
-        return grad_inputs, grad_weights
-
-    def _failure(self, code: int, inputs: Tensor) -> Exception:
-        if code == NOT_A_NUMBER:
-            return DataError(_not_finite(inputs))
-        return MemoryError(self._lacking(inputs))
+            raise MemoryError(self._lacking(inputs))
 
     def _lacking(self, inputs: Tensor) -> str:
         needed = self.scratch_bytes(inputs.shape[0], inputs.dtype) * self.threads
@@ -346,12 +344,7 @@ def _library() -> ctypes.CDLL | str:
     pointer, int32, int64 = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     library.qfl_kernel_scratch_bytes.argtypes = [pointer, int32, int64]
     library.qfl_kernel_scratch_bytes.restype = int64
-    library.qfl_kernel_forward.argtypes = [
-        *(pointer, int32, int32, int64, int32),
-        *(pointer, pointer, pointer),
-    ]
-    library.qfl_kernel_backward.argtypes = [
-        *(pointer, int32, int32, int64, int32),
-        *(pointer, pointer, pointer, int32, pointer, pointer),
-    ]
+    both = (pointer, int32, int32, int64, int32, pointer, pointer)
+    library.qfl_kernel_forward.argtypes = [*both, pointer]
+    library.qfl_kernel_backward.argtypes = [*both, pointer, int32, pointer, pointer]
     return library

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from qfl.quantum.expansion import ANGLES, BY_VALUE, parameter_shapes
+from qfl.quantum.lower import UnsupportedError
+from qfl.quantum.measurements import Words, pauli_words
 
 Wires = tuple[Any, ...]
 
@@ -30,7 +32,6 @@ _PER_SAMPLE_OR_NOT = frozenset(
     dimensions for count in (1, 3) for dimensions in product((0, 1), repeat=count)
 )
 _PAULIS = frozenset({"PauliX", "PauliY", "PauliZ"})
-_IMAGINARY = 1e-10
 
 
 class RewriteError(Exception):
@@ -116,27 +117,21 @@ def _measured(entry: Any) -> Hashable:
     raise RewriteError
 
 
-def sentence(observable: Any) -> list[tuple[Any, float]]:
+def sentence(observable: Any) -> Words:
     """Pauli words of an observable, and their coefficients.
 
     Raises:
         RewriteError: It is no sum of Pauli words, or its coefficients are trained or not real.
     """
-    words = observable.pauli_rep
-    if words is None:
-        raise RewriteError
-    found = []
-    for word, coefficient in words.items():
-        if not isinstance(coefficient, int | float) and _is_trainable(coefficient):
-            raise RewriteError
-        value = complex(coefficient)
-        if abs(value.imag) > _IMAGINARY:
-            raise RewriteError
-        found.append((word, value.real))
-    return found
+    try:
+        return pauli_words(observable, _is_trainable)
+    except UnsupportedError:
+        raise RewriteError from None
 
 
 def _is_trainable(value: Any) -> bool:
+    if isinstance(value, int | float):
+        return False
     from pennylane import math
 
     return bool(math.requires_grad(value))

@@ -18,17 +18,9 @@ from qfl.quantum.compiled import Compiled
 from qfl.quantum.engines import choose_engine
 from qfl.quantum.expansion import ANGLES, BY_VALUE, Expansion, expansion, parameter_shapes
 from qfl.quantum.lower import GlobalPhase, UnsupportedError, is_state
+from qfl.quantum.measurements import Words, measurement_of
 from qfl.quantum.memory import check_capture
-from qfl.quantum.plan import (
-    Angle,
-    Expectations,
-    Measurement,
-    Operation,
-    PauliTerm,
-    Plan,
-    Probabilities,
-    StateVector,
-)
+from qfl.quantum.plan import Angle, Operation, Plan
 from qfl.quantum.runner import Runner
 from qfl.quantum.structure import (
     FIXED,
@@ -182,7 +174,7 @@ def _build(tape: Any, wires: Wires | None) -> Runner:
     plan = Plan(
         n_wires=len(order),
         operations=tuple(lowered),
-        measurement=_measurement(tape.measurements, places, tuple(phase)),
+        measurement=measurement_of(tape.measurements, places, tuple(phase), _words),
         n_inputs=sources.columns,
         n_weights=sources.entries,
         amplitudes=prepared is not None,
@@ -256,34 +248,15 @@ def wire_order(tape: Any, expanded: Sequence[Wires]) -> list[Any]:
     return list(dict.fromkeys([*acted, *rest, *(wire for found in expanded for wire in found)]))
 
 
-def _measurement(
-    measurements: list[Any], places: dict[Any, int], phase: tuple[Angle, ...]
-) -> Measurement:
-    kinds = {type(entry).__name__ for entry in measurements}
-    if kinds == {"ExpectationMP"}:
-        return Expectations(tuple(_terms(entry, places) for entry in measurements))
-    if len(measurements) == 1 and kinds == {"ProbabilityMP"}:
-        named = tuple(places[wire] for wire in measurements[0].wires)
-        return Probabilities(named or tuple(places.values()))
-    if len(measurements) == 1 and kinds == {"StateMP"}:
-        return StateVector(phase)
-    raise RewriteError
-
-
-def _terms(entry: Any, places: dict[Any, int]) -> tuple[PauliTerm, ...]:
-    def term(letters: dict[Any, str], coefficient: float) -> PauliTerm:
-        word = ["I"] * len(places)
-        for wire, letter in letters.items():
-            word[places[wire]] = letter
-        return PauliTerm(coefficient, "".join(word))
-
+def _words(entry: Any) -> Words:
     if entry.obs is not None:
-        return tuple(term(dict(word), value) for word, value in sentence(entry.obs))
+        return sentence(entry.obs)
     # A function of measured bits is a sum over words of Z's.
     values, wires = np.asarray(entry.eigvals(), dtype=np.float64), list(entry.wires)
-    basis, found = np.arange(len(values)), []
+    basis = np.arange(len(values))
+    found: Words = []
     for word in range(len(values)):
         signs = 1 - 2.0 * (np.bitwise_count(basis & word) % 2)
         chosen = [wire for place, wire in enumerate(reversed(wires)) if word >> place & 1]
-        found.append(term(dict.fromkeys(chosen, "Z"), float(values @ signs) / len(values)))
-    return tuple(found)
+        found.append((dict.fromkeys(chosen, "Z"), float(values @ signs) / len(values)))
+    return found
