@@ -40,6 +40,9 @@ class RoundFinished:
         bytes_up: What clients sent in the round, in all.
         bytes_down: What clients were sent in the round, in all.
         bytes_key_holder: What went to and from the key holder.
+        phases: Seconds of each phase: ``train`` (clients train, protect and send; the server
+            adds), ``open`` (whoever opens, all sums of the round), ``evaluate`` (federated
+            evaluation), ``held_out`` (evaluation at the server).
         metrics: Held-out metrics and the clients' weighted means.
         max_abs_error: Largest possible distance of a coordinate of the opened mean from the mean
             of unrounded updates.
@@ -54,6 +57,7 @@ class RoundFinished:
     bytes_key_holder: int
     seconds: float
     max_abs_error: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
 

@@ -7,7 +7,6 @@ convergence stop, and events for whoever watches.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from logging import INFO
@@ -24,11 +23,12 @@ from qfl.global_model import GlobalModel, means_of, rounding_error
 from qfl.records import ARRAYS, CONFIG, MODEL, arrays_of, bytes_record, record_of
 from qfl.server_optimizer import FedAvg, ServerOptimizer, optimizer_to_json
 from qfl.strategies.aggregation import Aggregation
+from qfl.strategies.clock import Clock
 from qfl.strategies.convergence import ConvergenceMonitor
-from qfl.strategies.events import ClientReplied, Event, RoundFinished, SetupFinished
-from qfl.strategies.notes import setup_notes
+from qfl.strategies.events import ClientReplied, Event, RoundFinished
 from qfl.strategies.selection import SelectAll, SelectBySize, Selection
 from qfl.strategies.session import Session
+from qfl.strategies.setup import describe, prepare_sums
 from qfl.strategies.state import ServerState
 from qfl.strategies.sums import OnReply, Sums
 
@@ -119,24 +119,16 @@ class SecureStrategy(Strategy):
             config: Goes to clients with the questions asked here.
             numbers: Most numbers that :meth:`Sums.numbers` will be asked for.
         """
-        session = Session(grid, self.aggregation, timeout)
-        sums = Sums(session)
-        asked = {CONFIG: config or ConfigRecord()}
-        session.meet()
         layout = Layout.of(arrays_of(initial_arrays))
-        metrics = max(len(self.metrics), len(self.evaluate_metrics))
-        limbs = session.sums.limbs
         if self.aggregation.selective.by == "sensitivity":
             numbers = max(numbers, layout.length)
-        sums.set_up(max(layout.length + 1 + metrics * limbs, numbers * limbs, limbs))
-        if self.aggregation.weighting == "examples":
-            total = sums.numbers("query.count", "count", 1, asked)
-            session.examples = int(total[0])
-            if session.examples < 1:
-                raise FederationError("the clients hold no examples at all")
+        metrics = max(len(self.metrics), len(self.evaluate_metrics))
+        sums = prepare_sums(
+            Session(grid, self.aggregation, timeout), layout.length, metrics, numbers, config
+        )
         self._sums, self._settled = sums, False
         if isinstance(self.selection, SelectBySize):
-            self._sizes = session.ask_sizes(asked)
+            self._sizes = sums.session.ask_sizes({CONFIG: config or ConfigRecord()})
         return sums
 
     def _settle(self, initial_arrays: ArrayRecord, config: ConfigRecord | None) -> None:
@@ -147,21 +139,8 @@ class SecureStrategy(Strategy):
         sums.choose(layout, {CONFIG: config or ConfigRecord(), ARRAYS: initial_arrays})
         if self.blind:
             sums.opener.adopt(initial_arrays, optimizer_to_json(self.optimizer))
-        session = sums.session
         self._settled = True
-        self._emit(
-            SetupFinished(
-                clients=len(session.clients),
-                scheme=self.aggregation.scheme,
-                trust=self.aggregation.trust,
-                assumption=self.aggregation.assumption,
-                opened_by=sums.opener.opened_by,
-                key_id=session.key_id,
-                examples=session.examples,
-                parameters=layout.length,
-                notes=tuple(setup_notes(sums, layout, self.selection)),
-            )
-        )
+        self._emit(describe(sums, layout, self.selection))
 
     def start(
         self,
@@ -233,12 +212,12 @@ class SecureStrategy(Strategy):
         rounds: int,
         evaluate_fn: EvaluateFn | None,
     ) -> None:
-        started = time.perf_counter()
+        clock = Clock()
         held_out = evaluate_fn(0, arrays) if evaluate_fn else None
         if held_out is not None:
             result.evaluate_metrics_serverapp[0] = held_out
         self._failures, self._max_abs_error = 0, 0.0
-        self._finished(0, rounds, 0, started, _floats(held_out))
+        self._finished(0, rounds, 0, clock, _floats(held_out))
 
     def _round(
         self,
@@ -250,13 +229,14 @@ class SecureStrategy(Strategy):
         evaluate_fn: EvaluateFn | None,
     ) -> None:
         assert self._state is not None
-        session, number, started = self.session, self._state.round + 1, time.perf_counter()
+        session, number, clock = self.session, self._state.round + 1, Clock()
         session.bytes_up = session.bytes_down = session.bytes_key_holder = 0
         self._failures = 0
         before = record_of(self._state.arrays)
         messages = self.configure_train(number, before, train_config or ConfigRecord(), grid)
         arrays, trained = self.aggregate_train(number, session.collect(messages))
         assert arrays is not None
+        clock.lap("train", session.take_seconds_opening())
         metrics = _floats(trained)
         contributed = int(metrics.pop("clients"))
         if trained is not None:
@@ -265,16 +245,18 @@ class SecureStrategy(Strategy):
         evaluated = self.aggregate_evaluate(number, session.collect(messages))
         if evaluated is not None:
             result.evaluate_metrics_clientapp[number] = evaluated
+            clock.lap("evaluate", session.take_seconds_opening())
         held_out = evaluate_fn(number, arrays) if evaluate_fn else None
         if held_out is not None:
             result.evaluate_metrics_serverapp[number] = held_out
+            clock.lap("held_out")
         metrics |= _floats(evaluated) | _floats(held_out)
         losses = [*self._state.losses, metrics["loss"]] if "loss" in metrics else []
         result.arrays = ArrayRecord() if self.blind else arrays
         self._state = ServerState(number, arrays_of(arrays), self._state.optimizer, losses)
         # Records first: a resumed run drops those of rounds after its checkpoint, so a crash in
         # between loses nothing.
-        self._finished(number, rounds, contributed, started, metrics)
+        self._finished(number, rounds, contributed, clock, metrics)
         self._save()
 
     def _save(self) -> None:
@@ -283,7 +265,7 @@ class SecureStrategy(Strategy):
             self.checkpoint(self._state)
 
     def _finished(
-        self, number: int, rounds: int, clients: int, started: float, metrics: dict[str, float]
+        self, number: int, rounds: int, clients: int, clock: Clock, metrics: dict[str, float]
     ) -> None:
         session = self.session
         self._emit(
@@ -295,8 +277,9 @@ class SecureStrategy(Strategy):
                 bytes_up=session.bytes_up,
                 bytes_down=session.bytes_down,
                 bytes_key_holder=session.bytes_key_holder,
-                seconds=time.perf_counter() - started,
+                seconds=clock.seconds,
                 max_abs_error=self._max_abs_error,
+                phases=clock.phases,
                 metrics=metrics,
             )
         )

@@ -54,7 +54,7 @@ class Session:
         self.examples = 0
         self.longest = 1
         self.bytes_up = self.bytes_down = self.bytes_key_holder = 0
-        self.seconds_opening = 0.0
+        self._opening = 0.0
         self.model = b""
         self._told: dict[str, bytes] = {}
         self._informed: set[int] = set()
@@ -216,7 +216,12 @@ class Session:
             if not reply.has_error():
                 self._informed.add(self.node_of(reply))
             yield reply
-        self.seconds_opening += time.perf_counter() - started
+        self._opening += time.perf_counter() - started
+
+    def take_seconds_opening(self) -> float:
+        """Seconds spent on opening since this was last asked."""
+        seconds, self._opening = self._opening, 0.0
+        return seconds
 
     def node_of(self, reply: Message) -> int:
         """The node that a reply stands for; a grid answers for nodes that cannot."""

@@ -39,7 +39,7 @@ class SumRange:
 
     Example:
         >>> SumRange(fraction_bits=20, bound=2.0, additions=10).capacity
-        2097152
+        2097162
     """
 
     fraction_bits: int
@@ -72,8 +72,8 @@ class SumRange:
 
     @property
     def capacity(self) -> int:
-        """Largest magnitude of a sum, in steps."""
-        return int(self.bound * 2**self.fraction_bits)
+        """Largest magnitude of a sum, in steps: the bound, and a rounding by each contribution."""
+        return int(self.bound * 2**self.fraction_bits) + self.additions
 
     @property
     def limb_bits(self) -> int:

@@ -121,6 +121,7 @@ class RunFolder:
             "bytes_key_holder": event.bytes_key_holder,
             "seconds": event.seconds,
             "max_abs_error": event.max_abs_error,
+            **{f"seconds_{phase}": seconds for phase, seconds in event.phases.items()},
         }
         for metric, value in values.items():
             line = {"run": run, "round": event.round, "metric": metric, "value": value}

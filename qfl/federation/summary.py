@@ -32,7 +32,8 @@ def summarize(
     rounds = folder.rounds()
     trained = {number: values for number, values in rounds.items() if number > 0}
     last = rounds[max(rounds)] if rounds else {}
-    metrics = {k: v for k, v in last.items() if k not in (*ACCOUNT, "max_abs_error")}
+    phases = [k for k in last if k.startswith("seconds_")]
+    metrics = {k: v for k, v in last.items() if k not in (*ACCOUNT, "max_abs_error", *phases)}
     return {
         "experiment": config.name,
         "status": status,
@@ -48,6 +49,7 @@ def summarize(
         "aggregation": {
             "scheme": config.strategy.scheme,
             "trust": config.strategy.trust,
+            "release": config.strategy.release,
             "assumption": setup.assumption if setup else "",
             "opened_by": setup.opened_by if setup else "",
             "upload_bytes_per_client": _per_client(trained, "bytes_up"),
@@ -57,6 +59,12 @@ def summarize(
         "seconds": {
             "total": round(seconds, 3),
             "per_round": round(_mean([v["seconds"] for v in trained.values()]), 4),
+            **{
+                phase.removeprefix("seconds_"): round(
+                    _mean([v[phase] for v in trained.values() if phase in v]), 4
+                )
+                for phase in phases
+            },
         },
         "versions": versions(),
         "notes": _notes(experiment, setup, metrics, baseline, folder.rounds("twin")),

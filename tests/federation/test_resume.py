@@ -24,7 +24,7 @@ Run = Callable[..., dict[str, Any]]
 FEDADAM = {"strategy.server_optimizer": {"name": "fedadam", "lr": 0.05}}
 MOMENTUM = {"strategy.server_optimizer": {"name": "fedavgm"}}
 ENCRYPTED = {"strategy.scheme": "ckks", "strategy.trust": "key_holder"}
-TIMES = ("seconds",)
+TIMES = ("seconds", "seconds_train", "seconds_open", "seconds_held_out")
 
 
 def model_of(folder: Path) -> bytes:

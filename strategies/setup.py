@@ -1,0 +1,94 @@
+"""A run before its first round: who is there, keys, counts, and what a person should know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flwr.app import ConfigRecord
+
+from qfl.crypto import Layout
+from qfl.errors import FederationError
+from qfl.records import CONFIG
+from qfl.strategies.events import SetupFinished
+from qfl.strategies.selection import SelectAll, SelectBySize, Selection
+from qfl.strategies.session import Session
+from qfl.strategies.sums import Sums
+
+
+def prepare_sums(
+    session: Session, length: int, metrics: int, numbers: int, config: ConfigRecord | None
+) -> Sums:
+    """Meet the clients, have keys made, count examples.
+
+    Args:
+        session: A new one.
+        length: Coordinates of an update.
+        metrics: Most metrics that travel with an update or an evaluation.
+        numbers: Most numbers that :meth:`Sums.numbers` will be asked for.
+        config: Goes to clients with the questions asked here.
+
+    Raises:
+        FederationError: Somebody is missing or refuses, or there are no examples.
+    """
+    sums = Sums(session)
+    session.meet()
+    limbs = session.sums.limbs
+    sums.set_up(max(length + 1 + metrics * limbs, numbers * limbs, limbs))
+    if session.aggregation.weighting == "examples":
+        asked = {CONFIG: config or ConfigRecord()}
+        session.examples = int(sums.numbers("query.count", "count", 1, asked)[0])
+        if session.examples < 1:
+            raise FederationError("the clients hold no examples at all")
+    return sums
+
+
+def describe(sums: Sums, layout: Layout, selection: Selection) -> SetupFinished:
+    """What holds in the run."""
+    session, made = sums.session, sums.session.aggregation
+    return SetupFinished(
+        clients=len(session.clients),
+        scheme=made.scheme,
+        trust=made.trust,
+        assumption=made.assumption,
+        opened_by=sums.opener.opened_by,
+        key_id=session.key_id,
+        examples=session.examples,
+        parameters=layout.length,
+        notes=tuple(_notes(sums, layout, selection)),
+    )
+
+
+def _notes(sums: Sums, layout: Layout, selection: Selection) -> Iterator[str]:
+    """What is left out, and what this combination of settings lets somebody learn."""
+    session = sums.session
+    made = session.aggregation
+    for problem in session.problems:
+        yield f"left out: {problem}"
+    if sums.mask is not None:
+        clear = ~sums.mask
+        open_in = {
+            name: int((layout.where(name.__eq__) & clear).sum()) for name, _, _ in layout.entries
+        }
+        names = [f"{name} ({count})" for name, count in open_in.items() if count]
+        yield (
+            f"in the clear: {int(clear.sum())} of {clear.size} parameters "
+            f"({100 * clear.mean():.1f} %), which the server reads of every client: "
+            f"{', '.join(names)}"
+        )
+    if isinstance(selection, SelectBySize):
+        yield "selection by size: the server knows every client's number of examples"
+    if made.weighting == "examples" and not isinstance(selection, SelectAll):
+        yield (
+            "rounds of different clients: from their summed weights the server can work out "
+            "every client's number of examples; weighting=uniform avoids that"
+        )
+    if made.release == "clients":
+        yield "the model stays with the clients: the server passes on what it cannot read"
+    holder = session.key_holder
+    if made.trust == "key_holder" and holder in session.clients:
+        yield f"key holder {holder} also trains"
+        if made.min_clients < 3:
+            yield (
+                "a key holder that trains reads the other update in a sum of two: set "
+                "min_clients=3 or more, or give one node the role key-holder"
+            )
