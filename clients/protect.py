@@ -16,17 +16,19 @@ import numpy as np
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from qfl.clients import committee, holding, keeping
+from qfl.clients import committee, holding, keeping, masking
 from qfl.clients.keys import announce, learn, member_keys, protected_mask, protecting_key
+from qfl.clients.masking import Masking
 from qfl.clients.updates import numbers, weighed
-from qfl.crypto import IntVector, Plain, Step, make_scheme, pack
+from qfl.crypto import CORRUPTED, DROPOUT, IntVector, Plain, Step, make_scheme, pack
 from qfl.errors import PayloadError
-from qfl.records import CLEAR, MODEL, PAYLOAD, STEP, arrays_of, bytes_record
+from qfl.records import CLEAR, INBOX, MODEL, PAYLOAD, STEP, arrays_of, bytes_record, record_bytes
 
 Next = Callable[[Message, Context], Message]
 
 ROLES = ("client", "key-holder", "both")
 
+_KINDS = {"train": ("train",), "evaluate": ("evaluate",), "sum": ("query",)}
 Answer = Callable[[Step, Message, Context], Message]
 # What needs no ClientApp.
 _ANSWERS: dict[str, Answer] = {
@@ -52,6 +54,8 @@ class ProtectMod:
             protection gets none.
         clear: Largest share of an update that may travel in the clear, where the server protects
             a choice of parameters only. Unset, none with ``require`` and any without.
+        dropout: Scheme ``masking``: share of clients that may vanish in a round, as the server's.
+        corrupted: Scheme ``masking``: share of clients that may collude with the server, likewise.
 
     Example:
         >>> from flwr.clientapp import ClientApp
@@ -64,10 +68,14 @@ class ProtectMod:
         role: str | Callable[[Context], str] | None = None,
         require: str | None = None,
         clear: float | None = None,
+        dropout: float = DROPOUT,
+        corrupted: float = CORRUPTED,
     ) -> None:
         self._role = role
         self._require = require
         self._clear = clear if clear is not None else float(require is None)
+
+        self._masking = Masking(dropout, corrupted)
 
     def __call__(self, message: Message, context: Context, call_next: Next) -> Message:
         """Handle one message.
@@ -98,7 +106,9 @@ class ProtectMod:
         answer = _COMMITTEE.get(step.step) if step.trust == "committee" else None
         if answer := answer or _ANSWERS.get(step.step):
             return answer(step, message, context)
-        return _protect(step, message, context, call_next)
+        if step.scheme == "masking" and step.step in masking.STEPS:
+            return self._masking.answer(step, message, context)
+        return self._protect(step, message, context, call_next)
 
     def _check_clear(self, context: Context) -> None:
         mask = protected_mask(context)
@@ -123,37 +133,40 @@ class ProtectMod:
         content["roles"] = roles
         return Message(content, reply_to=message)
 
+    def _protect(self, step: Step, message: Message, context: Context, call_next: Next) -> Message:
+        kind = message.metadata.message_type
+        if kind.split(".")[0] not in _KINDS.get(step.step, ()):
+            raise PayloadError(
+                f"step {step.step} does not go with a message of type '{kind}': a trained model "
+                "could be summed as if it were a statistic"
+            )
+        key = protecting_key(step, context)
+        del message.content[STEP]
+        inbox = b""
+        if step.scheme == "masking":
+            inbox = record_bytes(message.content, INBOX)
+            del message.content[INBOX]
+        if step.release == "clients" and MODEL in message.content:
+            keeping.unlock_model(step, message, context)
+        before = {name: arrays_of(record) for name, record in message.content.array_records.items()}
 
-_KINDS = {"train": ("train",), "evaluate": ("evaluate",), "sum": ("query",)}
-
-
-def _protect(step: Step, message: Message, context: Context, call_next: Next) -> Message:
-    kind = message.metadata.message_type
-    if kind.split(".")[0] not in _KINDS.get(step.step, ()):
-        raise PayloadError(
-            f"step {step.step} does not go with a message of type '{kind}': a server could have "
-            "trained models summed as if they were statistics"
-        )
-    key = protecting_key(step, context)
-    del message.content[STEP]
-    if step.release == "clients" and MODEL in message.content:
-        keeping.unlock_model(step, message, context)
-    before = {name: arrays_of(record) for name, record in message.content.array_records.items()}
-
-    reply = call_next(message, context)
-    if reply.has_error():
-        return reply
-    values = numbers(step, reply) if step.step == "sum" else weighed(step, reply, before)
-    scheme = make_scheme(step.scheme, step.longest, step.sums, step.trust)
-    signer = member_keys(step, context) if step.scheme == "hybrid" else None
-    content = RecordDict()
-    if step.step == "train" and (mask := protected_mask(context)) is not None:
-        values, clear = _split(values, mask)
-        body = Plain(step.sums).protect(clear, b"")
-        content[CLEAR] = bytes_record(pack(step.clear_header(clear.size), body), "plain")
-    body = scheme.protect(values, key, place=step.place, signer=signer)
-    content[PAYLOAD] = bytes_record(pack(step.header(values.size), body), step.scheme)
-    return Message(content, reply_to=message)
+        reply = call_next(message, context)
+        if reply.has_error():
+            return reply
+        values = numbers(step, reply) if step.step == "sum" else weighed(step, reply, before)
+        content = RecordDict()
+        if step.step == "train" and (mask := protected_mask(context)) is not None:
+            values, clear = _split(values, mask)
+            body = Plain(step.sums).protect(clear, b"")
+            content[CLEAR] = bytes_record(pack(step.clear_header(clear.size), body), "plain")
+        if step.scheme == "masking":
+            body = self._masking.mask(step, values, inbox, context)
+        else:
+            scheme = make_scheme(step.scheme, step.longest, step.sums, step.trust)
+            signer = member_keys(step, context) if step.scheme == "hybrid" else None
+            body = scheme.protect(values, key, place=step.place, signer=signer)
+        content[PAYLOAD] = bytes_record(pack(step.header(values.size), body), step.scheme)
+        return Message(content, reply_to=message)
 
 
 def _split(values: IntVector, mask: NDArray[np.bool_]) -> tuple[IntVector, IntVector]:

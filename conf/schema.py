@@ -361,7 +361,7 @@ class StrategyConfig:
     committee: int = setting(3, "trust committee: members", ge=2)
     threshold: int = setting(2, "trust committee: members that open together", ge=2)
     dropout: float = setting(
-        0.1, "scheme masking: share of clients that may vanish in a round", ge=0, lt=0.5
+        0.2, "scheme masking: share of clients that may vanish in a round", ge=0, lt=0.5
     )
     corrupted: float = setting(
         0.1, "scheme masking: share of clients that may collude with the server", ge=0, lt=0.5

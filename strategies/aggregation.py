@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qfl.crypto import (
+    CORRUPTED,
+    DROPOUT,
     FEWEST,
     ROUNDINGS,
     TRUSTS,
@@ -64,8 +66,8 @@ class Aggregation:
     rounding: str = "nearest"
     committee: int = 3
     threshold: int = 2
-    dropout: float = 0.1
-    corrupted: float = 0.1
+    dropout: float = DROPOUT
+    corrupted: float = CORRUPTED
     selective: Selective = field(default_factory=Selective)
 
     def __post_init__(self) -> None:

@@ -44,6 +44,10 @@ from qfl.crypto.group_box import box_for, lock, open_box, unlock
 from qfl.crypto.hybrid import Hybrid, HybridSum
 from qfl.crypto.key_holder import KeyHolder
 from qfl.crypto.layout import Arrays, Layout
+from qfl.crypto.masking_client import MaskingClient
+from qfl.crypto.masking_graph import CORRUPTED, DROPOUT
+from qfl.crypto.masking_rules import MaskingRules
+from qfl.crypto.masking_server import MaskingServer
 from qfl.crypto.members import Member, MemberKeys, Roster
 from qfl.crypto.packed import Packed
 from qfl.crypto.payload import Header, expect, pack, unpack
@@ -53,6 +57,8 @@ from qfl.crypto.step import Step
 from qfl.errors import ConfigError, unknown_name
 
 __all__ = [
+    "CORRUPTED",
+    "DROPOUT",
     "FEWEST",
     "RELEASES",
     "ROUNDINGS",
@@ -71,6 +77,9 @@ __all__ = [
     "KeyHolder",
     "KeyPair",
     "Layout",
+    "MaskingClient",
+    "MaskingRules",
+    "MaskingServer",
     "Member",
     "MemberKeys",
     "OpensWhole",

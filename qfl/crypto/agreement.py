@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from qfl.crypto.contribution import DIGEST_BYTES, Record, Voucher
 from qfl.crypto.members import NAME_BYTES, SIGNATURE_BYTES
@@ -72,7 +73,7 @@ class Statement:
         found = [data[at : at + _ENTRY_BYTES] for at in range(start, len(data), _ENTRY_BYTES)]
         entries = tuple((entry[:NAME_BYTES].hex(), entry[NAME_BYTES:]) for entry in found)
         names = [name for name, _ in entries]
-        if any(one >= other for one, other in zip(names, names[1:], strict=False)):
+        if any(one >= other for one, other in pairwise(names)):
             raise PayloadError("a statement names a contributor twice, or out of order")
         return Statement(committee, place, entries)
 

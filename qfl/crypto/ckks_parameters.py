@@ -1,8 +1,8 @@
 """Parameters of addition-only CKKS (Cheon, Kim, Kim, Song 2017), worked out from what is summed.
 
-Nothing is ever multiplied. The data prime must hold the scaled sum with a factor of two to spare,
-and be large enough that decryption noise stays below half a grid step: then rounding to the grid
-gives the exact sum. A slot reads a noise polynomial e at a root of unity z: Re e(z) has N / 2
+Nothing is ever multiplied. A scaled sum takes up at most 0.4 of the data prime, as half of it would
+wrap; and the prime is large enough that decryption noise stays below half a grid step: then
+rounding to the grid gives the exact sum. A slot reads a noise polynomial e at a root of unity z: Re e(z) has N / 2
 times the variance of a coefficient, as the squared cosines of N multiples of an angle add up to
 N / 2.
 
@@ -25,8 +25,9 @@ not an approximation. There is no need of a special prime.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, log, log2, sqrt
+from math import floor, log, log2, sqrt
 
+from qfl.conf.trust import check_trust
 from qfl.crypto.encoding import SumRange
 from qfl.crypto.rlwe_bits import packed_bytes
 from qfl.crypto.rlwe_ring import (
@@ -36,7 +37,6 @@ from qfl.crypto.rlwe_ring import (
     SECRET_VARIANCE,
     TOTAL_BITS,
     Ring,
-    check_trust,
 )
 from qfl.crypto.seal_objects import SEED_BYTES
 from qfl.errors import ConfigError
@@ -44,6 +44,7 @@ from qfl.errors import ConfigError
 _SPECIAL_BITS = {2048: 14, 4096: 20}
 _SMALLEST_PRIME_BITS = 25
 _ROUNDING = 1 / 12
+_LARGEST_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,7 @@ class CkksParameters:
         return max(1, -(-length // self.slots)) * (polynomial + second)
 
 
-def choose_parameters(
-    length: int, sums: SumRange, trust: str = "key_holder"
-) -> CkksParameters:
+def choose_parameters(length: int, sums: SumRange, trust: str = "key_holder") -> CkksParameters:
     """The parameters with the smallest upload that are sound for these sums.
 
     Args:
@@ -121,18 +120,20 @@ def choose_parameters(
         ConfigError: No parameters give a failure probability under 2**-64.
 
     Example:
-        >>> choose_parameters(658, SumRange(20, 2.0, 10))
-        CkksParameters(degree=2048, data_bits=40, special_bits=14, scale_bits=37, trust='key_holder')
+        >>> found = choose_parameters(658, SumRange(20, 2.0, 10))
+        >>> found.degree, found.prime_bits, found.upload_bytes(658)
+        (2048, [40, 14], 20480)
     """
-    check_trust(trust)
-    bound_bits = max(0, ceil(log2(sums.bound)))
+    check_trust("ckks", trust)
+    largest = sums.capacity * sums.step
     sound = []
     for degree, total in TOTAL_BITS.items():
         if trust == "key_holder" and degree not in _SPECIAL_BITS:
             continue
         special = _SPECIAL_BITS[degree] if trust == "key_holder" else 0
         for data in range(_SMALLEST_PRIME_BITS, min(LARGEST_PRIME_BITS, total - special) + 1):
-            found = CkksParameters(degree, data, special, data - 2 - bound_bits, trust)
+            scale = floor(log2(_LARGEST_SHARE * 2.0**data / largest))
+            found = CkksParameters(degree, data, special, scale, trust)
             if found.scale_bits > 0 and found.failure_bits(length, sums) >= FAILURE_BITS:
                 sound.append(found)
                 break

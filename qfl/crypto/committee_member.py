@@ -18,6 +18,7 @@ from qfl.crypto.committee import Committee, share_of
 from qfl.crypto.hybrid_keys import info_of
 from qfl.crypto.hybrid_parameters import FEWEST_CONTRIBUTIONS
 from qfl.crypto.members import MemberKeys, Roster, check_signatures
+from qfl.crypto.ring import DEGREE
 from qfl.crypto.shamir import PRIME
 from qfl.errors import ConfigError, OpeningRefusedError, PayloadError
 
@@ -96,18 +97,15 @@ class CommitteeMember:
             self._committee.roster,
             self._committee.threshold,
         )
-        total = np.zeros(0, dtype=np.int64)
-        for (name, digest), (voucher, sealed) in zip(
-            statement.entries, found.pieces, strict=True
-        ):
+        total = np.zeros(DEGREE // 2, dtype=np.int64)
+        for (name, digest), (voucher, sealed) in zip(statement.entries, found.pieces, strict=True):
             if not hmac.compare_digest(voucher.digest, digest):
                 raise PayloadError(f"the contribution of {name} is not the one agreed on")
             voucher.check(self._roster, statement.committee, statement.place)
             if not hmac.compare_digest(hashlib.sha256(sealed).digest(), voucher.parts[self._own]):
                 raise PayloadError(f"the share from {name} is not the one that it vouched for")
             info = info_of(statement.committee, name, statement.place)
-            share = share_of(self._keys.open(sealed, info))
-            total = share if not total.size else (total + share) % PRIME
+            total = (total + share_of(self._keys.open(sealed, info))) % PRIME
         self._accept(statement)
         return total.astype("<u4").tobytes()
 

@@ -50,7 +50,9 @@ class Voucher:
         """
         if self.name == NOBODY:
             raise PayloadError("a contribution is not signed: here every contributor must sign")
-        if not roster.member(self.name).verifies(_text(identity, place, self.digest), self.signature):
+        if not roster.member(self.name).verifies(
+            _text(identity, place, self.digest), self.signature
+        ):
             raise PayloadError(
                 f"the signature on the contribution of member {self.name} does not fit: it is "
                 f"damaged, forged, under another key or not for place '{place}'"
@@ -110,6 +112,12 @@ def vouch(
     unsigned = Voucher(signer.name, b"", digest, parts)
     signature = signer.sign(_text(identity, place, unsigned.digest))
     return Record(Voucher(signer.name, signature, digest, parts), tuple(sealed))
+
+
+def contributor(record: Record) -> bytes:
+    """What no two contributions of a sum may share: the name, or unsigned, the content."""
+    voucher = record.voucher
+    return voucher.digest if voucher.name == NOBODY else bytes.fromhex(voucher.name)
 
 
 def digests(sealed: Sequence[bytes]) -> tuple[bytes, ...]:

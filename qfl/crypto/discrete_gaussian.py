@@ -104,7 +104,9 @@ def draw_gaussian(count: int, sigma: str, stream: CipherContext) -> NDArray[np.i
         True
     """
     tables = tables_of(sigma)
-    drawn = np.frombuffer(bytearray(stream.update(bytes(count)).translate(tables.first)), dtype=np.int8)
+    drawn = np.frombuffer(
+        bytearray(stream.update(bytes(count)).translate(tables.first)), dtype=np.int8
+    )
     waiting = np.flatnonzero(drawn < -tables.largest)
     slots = drawn[waiting].astype(np.int64) + 128
     for table in tables.later:

@@ -1,4 +1,4 @@
-"""``hybrid``: a ring-LWE mask on the vector, and only its short key for whoever opens. Experimental.
+"""``hybrid``: a ring-LWE mask on the vector, its short key for whoever opens. Experimental.
 
 A client draws a ring key s and errors e, discrete Gaussian, afresh for every sum, and sends
 
@@ -19,24 +19,19 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import struct
 from dataclasses import dataclass
 
 import numpy as np
 
-from qfl.crypto.agreement import Request, Statement
-from qfl.crypto.contribution import NOBODY, Record, vouch
+from qfl.crypto.contribution import NOBODY, Record, contributor, vouch
 from qfl.crypto.discrete_gaussian import draw_gaussian
 from qfl.crypto.encoding import IntVector, SumRange, check_capacity
 from qfl.crypto.hybrid_keys import (
-    check_public,
-    committee_of,
+    KeyOpener,
     identity_of,
     info_of,
     new_keys,
-    open_key,
     protecting_public,
-    public_of,
     record_bytes,
     seal_key,
 )
@@ -46,15 +41,13 @@ from qfl.crypto.hybrid_parameters import (
     HybridParameters,
     choose_hybrid,
 )
+from qfl.crypto.hybrid_sum import IDENTITY_BYTES, KEYS, KEYS_MAGIC, HybridSum
 from qfl.crypto.keystream import keystream
 from qfl.crypto.members import MemberKeys, Roster
 from qfl.crypto.ring import DEGREE, products
 from qfl.crypto.scheme import KeyPair
 from qfl.errors import ConfigError, OpeningRefusedError, PayloadError, unknown_name
 
-_KEYS = struct.Struct("<4sI")
-_KEYS_MAGIC = b"qhr1"
-_IDENTITY_BYTES = 32
 _TRUSTS = ("key_holder", "shared", "committee")
 
 
@@ -147,7 +140,7 @@ class Hybrid:
         Raises:
             PayloadError: The public key is malformed.
         """
-        return HybridSum(self, length, public_key)
+        return HybridSum(length, public_key, self.trust, self.sums.additions)
 
     def contributions(self, body: bytes) -> int:
         """How many keys there are in what an accumulator gave out.
@@ -155,16 +148,14 @@ class Hybrid:
         Raises:
             PayloadError: The bytes are no such thing.
         """
-        if len(body) < _KEYS.size or body[:4] != _KEYS_MAGIC:
+        if len(body) < KEYS.size or body[:4] != KEYS_MAGIC:
             raise PayloadError(
-                f"not the keys of a sum: it starts with {body[:4]!r}, expected {_KEYS_MAGIC!r}"
+                f"not the keys of a sum: it starts with {body[:4]!r}, expected {KEYS_MAGIC!r}"
             )
-        count = int(_KEYS.unpack_from(body)[1])
-        rest = len(body) - _KEYS.size
-        size = record_bytes(b"", self.trust)[1] if self.trust != "committee" else rest // (count or 1)
-        if rest != count * size:
+        _, count, receivers = KEYS.unpack_from(body)
+        if len(body) != KEYS.size + count * record_bytes(receivers, self.trust):
             raise PayloadError(f"keys of a sum of {len(body)} bytes claim {count} contributions")
-        return count
+        return int(count)
 
     def open(
         self,
@@ -202,18 +193,18 @@ class Hybrid:
                 f"asked to open the keys of {count} updates; these parameters hide each of "
                 f"{FEWEST_CONTRIBUTIONS} or more, and are sound for at most {self.sums.additions}"
             )
-        identity = identity_of(public_of(secret_key))
-        _, size = record_bytes(b"", self.trust)
+        opener = KeyOpener(secret_key)
+        size = record_bytes(1, self.trust)
         total, seen = np.zeros(DEGREE, dtype=np.int64), set()
-        for start in range(_KEYS.size, len(body), size):
+        for start in range(KEYS.size, len(body), size):
             record = Record.from_bytes(body[start : start + size], 1)
             name = record.voucher.name
-            if (who := _contributor(record)) in seen:
+            if (who := contributor(record)) in seen:
                 raise OpeningRefusedError(f"the keys hold a contribution of {name} twice")
             seen.add(who)
             if roster is not None:
-                record.voucher.check(roster, identity, place)
-            total += open_key(record.sealed[0], secret_key, info_of(identity, name, place))
+                record.voucher.check(roster, opener.identity, place)
+            total += opener.open(record.sealed[0], info_of(opener.identity, name, place))
         return total
 
     def finish(
@@ -241,22 +232,23 @@ class Hybrid:
                 f"the opened key holds {opened.min()} to {opened.max()}; a sum of keys lies within "
                 f"-{limit} to {limit}"
             )
-        if len(masked) != _IDENTITY_BYTES + 4 * length:
+        if len(masked) != IDENTITY_BYTES + 4 * length:
             raise PayloadError(
-                f"a masked sum of {length} values has {_IDENTITY_BYTES + 4 * length} bytes, not "
+                f"a masked sum of {length} values has {IDENTITY_BYTES + 4 * length} bytes, not "
                 f"{len(masked)}"
             )
-        identity = masked[:_IDENTITY_BYTES]
-        total = np.frombuffer(masked, dtype="<u4", offset=_IDENTITY_BYTES)
-        values, scale = np.empty(length, dtype=np.int64), self.parameters.scale
+        identity = masked[:IDENTITY_BYTES]
+        total = np.frombuffer(masked, dtype="<u4", offset=IDENTITY_BYTES)
+        values = np.empty(length, dtype=np.int64)
+        scale = self.parameters.scale
         for start, product in products(_public_stream(identity, place), opened, length):
             np.subtract(total[start : start + product.size], product, out=product)
             carried = product.view(np.int32).astype(np.float64)
-            carried /= scale
+            carried *= 1 / scale
             rounded = np.rint(carried)
             values[start : start + product.size] = rounded
             carried -= rounded
-            self._check_noise(float(np.abs(carried, out=carried).max()) * scale)
+            self._check_noise(max(float(carried.max()), -float(carried.min())) * scale)
         return values
 
     def _check_noise(self, largest: float) -> None:
@@ -266,115 +258,6 @@ class Hybrid:
                 f"most {self.parameters.noise} is allowed; was a contribution added on one side "
                 "only, or masked for another place?"
             )
-
-
-class HybridSum:
-    """One masked sum, and everybody's sealed keys."""
-
-    def __init__(self, scheme: Hybrid, length: int, public_key: bytes) -> None:
-        check_public(public_key, scheme.trust)
-        self._scheme, self._public = scheme, public_key
-        self._identity = identity_of(public_key)
-        self._receivers, self._size = record_bytes(public_key, scheme.trust)
-        self._total = np.zeros(length, dtype="<u4")
-        self._records: dict[bytes, Record] = {}
-
-    def add(self, body: bytes) -> None:
-        """Add one contribution.
-
-        Signatures are for those who open to check; so is what is sealed.
-
-        Raises:
-            PayloadError: It has another size, its contributor is there already, or there are as
-                many as the parameters are sound for.
-        """
-        if len(body) != self._size + self._total.nbytes:
-            raise PayloadError(
-                f"a contribution of {self._total.size} values has "
-                f"{self._size + self._total.nbytes} bytes, not {len(body)}"
-            )
-        if len(self._records) >= (most := self._scheme.sums.additions):
-            raise PayloadError(
-                f"more than {most} contributions: these parameters are not sound for another one"
-            )
-        record = Record.from_bytes(body[: self._size], self._receivers)
-        if (who := _contributor(record)) in self._records:
-            raise PayloadError(f"member {record.voucher.name} contributed already")
-        self._total += np.frombuffer(body, dtype="<u4", offset=self._size)
-        self._records[who] = record
-
-    def result(self) -> bytes:
-        """The sealed keys of all contributions."""
-        head = _KEYS.pack(_KEYS_MAGIC, len(self._records))
-        return b"".join([head, *(record.to_bytes() for record in self._records.values())])
-
-    def masked(self) -> bytes:
-        """The identity of the key, and the masked sum."""
-        return b"".join([self._identity, self._total.data])
-
-    def statement(self, place: str) -> bytes:
-        """Trust ``committee``: what the members are asked to agree on."""
-        return self._statement(place).to_bytes()
-
-    def request_for(self, member: str, place: str, signatures: dict[str, bytes]) -> bytes:
-        """Trust ``committee``: what one member is asked to add up.
-
-        Args:
-            member: Its name.
-            place: As in :meth:`statement`.
-            signatures: Of members, by name.
-
-        Raises:
-            PayloadError: There is no such member.
-        """
-        committee = committee_of(self._public)
-        receiver, records = committee.place_of(member), list(self._records.values())
-        return Request.of(records, self._statement(place), signatures, receiver).to_bytes()
-
-    def combine(self, shares: dict[str, bytes]) -> IntVector:
-        """Trust ``committee``: the sum of the ring keys, for :meth:`Hybrid.finish`.
-
-        Raises:
-            PayloadError: There are fewer shares than the threshold, or malformed ones.
-        """
-        return committee_of(self._public).combine(shares)
-
-    def _statement(self, place: str) -> Statement:
-        vouchers = [record.voucher for record in self._records.values()]
-        return Statement.of(vouchers, self._identity, place)
-
-
-def check_contribution(
-    scheme: Hybrid, body: bytes, length: int, public_key: bytes, place: str, roster: Roster
-) -> str:
-    """Check all that a client vouched for, its masked vector included.
-
-    Openers see no masked vector. Whoever does, the server or an auditor, can make sure with this
-    that a contribution is as its client sent it.
-
-    Returns:
-        The contributor's name.
-
-    Raises:
-        PayloadError: Its size, signature or digest does not fit.
-    """
-    check_public(public_key, scheme.trust)
-    receivers, size = record_bytes(public_key, scheme.trust)
-    if len(body) != size + 4 * length:
-        raise PayloadError(
-            f"a contribution of {length} values has {size + 4 * length} bytes, not {len(body)}"
-        )
-    voucher = Record.from_bytes(body[:size], receivers).voucher
-    voucher.check(roster, identity_of(public_key), place)
-    if hashlib.sha256(memoryview(body)[size:]).digest() != voucher.masked:
-        raise PayloadError(f"the masked vector of member {voucher.name} is not the one it sent")
-    return voucher.name
-
-
-def _contributor(record: Record) -> bytes:
-    """What must differ: the name, or where nobody signed, the content."""
-    voucher = record.voucher
-    return voucher.digest if voucher.name == NOBODY else bytes.fromhex(voucher.name)
 
 
 def _public_stream(identity: bytes, place: str) -> bytes:

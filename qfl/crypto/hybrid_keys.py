@@ -144,30 +144,56 @@ def seal_key(ring_key: IntVector, key: bytes, trust: str, info: bytes) -> list[b
     return [seal(plain, key[4:], info)]
 
 
-def open_key(sealed: bytes, secret: bytes, info: bytes) -> IntVector:
-    """A client's ring key.
+class KeyOpener:
+    """Opens the ring keys of clients.
+
+    Args:
+        secret: The secret key.
 
     Raises:
-        PayloadError: It is damaged, sealed to somebody else, bound to another contributor or place,
-            or no key that a client draws.
+        PayloadError: It is none of scheme ``hybrid``.
     """
-    if secret[:4] == _SHARED_SECRET:
-        plain = unlock(secret[4:], sealed, info)
-    else:
-        plain = SealingKey(secret[4:]).open(sealed, info)
-    ring_key = np.frombuffer(plain, dtype=np.int8).astype(np.int64)
-    largest = tables_of(SIGMA).largest
-    if ring_key.size != DEGREE or int(np.abs(ring_key).max()) > largest:
-        raise PayloadError(
-            f"a ring key is not {DEGREE} integers from -{largest} to {largest}: its client does "
-            "not follow the protocol"
-        )
-    return ring_key
+
+    def __init__(self, secret: bytes) -> None:
+        self.identity = identity_of(public_of(secret))
+        self._shared = secret[4:] if secret[:4] == _SHARED_SECRET else b""
+        self._sealing = None if self._shared else SealingKey(secret[4:])
+
+    def __repr__(self) -> str:
+        return f"KeyOpener(identity={self.identity.hex()[:16]!r})"
+
+    def open(self, sealed: bytes, info: bytes) -> IntVector:
+        """A client's ring key.
+
+        Args:
+            sealed: From :func:`seal_key`.
+            info: What it must be bound to.
+
+        Raises:
+            PayloadError: It is damaged, sealed to somebody else, bound to another contributor or
+                place, or no key that a client draws.
+        """
+        if self._sealing is None:
+            plain = unlock(self._shared, sealed, info)
+        else:
+            plain = self._sealing.open(sealed, info)
+        ring_key = np.frombuffer(plain, dtype=np.int8).astype(np.int64)
+        largest = tables_of(SIGMA).largest
+        if ring_key.size != DEGREE or int(np.abs(ring_key).max()) > largest:
+            raise PayloadError(
+                f"a ring key is not {DEGREE} integers from -{largest} to {largest}: its client "
+                "does not follow the protocol"
+            )
+        return ring_key
 
 
-def record_bytes(public: bytes, trust: str) -> tuple[int, int]:
-    """Receivers of a key, and bytes of a contribution's record."""
+def receivers_of(public: bytes, trust: str) -> int:
+    """Parts that a key is sealed in."""
+    return len(committee_of(public).names) if trust == "committee" else 1
+
+
+def record_bytes(receivers: int, trust: str) -> int:
+    """Bytes of a contribution's record."""
     if trust == "committee":
-        receivers = len(committee_of(public).names)
-        return receivers, VOUCHER_BYTES + receivers * (SHARE_BYTES + _SEAL_BYTES)
-    return 1, VOUCHER_BYTES + DEGREE + (_LOCK_BYTES if trust == "shared" else _SEAL_BYTES)
+        return VOUCHER_BYTES + receivers * (SHARE_BYTES + _SEAL_BYTES)
+    return VOUCHER_BYTES + DEGREE + (_LOCK_BYTES if trust == "shared" else _SEAL_BYTES)

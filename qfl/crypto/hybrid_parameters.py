@@ -21,7 +21,7 @@ Why 6.4: see :mod:`qfl.crypto.hardness`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 from qfl.crypto.discrete_gaussian import tail_bound
@@ -50,6 +50,16 @@ class HybridParameters:
     noise: int
     key: int
 
+    @property
+    def degree(self) -> int:
+        """Degree of the ring."""
+        return DEGREE
+
+    @property
+    def slots(self) -> int:
+        """Values in one element of the ring."""
+        return DEGREE
+
 
 def choose_hybrid(length: int, sums: SumRange) -> HybridParameters:
     """The largest scale that is sound for these sums.
@@ -71,7 +81,7 @@ def choose_hybrid(length: int, sums: SumRange) -> HybridParameters:
             f"additions={additions} is not allowed with scheme hybrid: must be "
             f"{FEWEST_CONTRIBUTIONS} (a sum of fewer keys hides none) to {MOST_CONTRIBUTIONS}"
         )
-    noise, scale = _noise(length, additions), _scale(length, additions, sums.capacity)
+    noise, scale = _noise_and_scale(length, sums)
     if not 2 * noise < scale:
         raise ConfigError(
             f"scheme hybrid cannot sum {additions} vectors of {length} values with bound "
@@ -83,26 +93,28 @@ def choose_hybrid(length: int, sums: SumRange) -> HybridParameters:
     return HybridParameters(scale, noise, key)
 
 
-def _noise(length: int, additions: int) -> int:
-    return ceil(tail_bound(float(SIGMA), additions, length, _EVENT_BITS))
+def _noise_and_scale(length: int, sums: SumRange) -> tuple[int, int]:
+    noise = ceil(tail_bound(float(SIGMA), sums.additions, length, _EVENT_BITS))
+    return noise, (_HALF_MODULUS - 1 - noise) // sums.capacity
 
 
-def _scale(length: int, additions: int, capacity: int) -> int:
-    return (_HALF_MODULUS - 1 - _noise(length, additions)) // max(capacity, 1)
-
-
-def _sound(length: int, additions: int, capacity: int) -> bool:
-    return 2 * _noise(length, additions) < _scale(length, additions, capacity)
+def _sound(length: int, sums: SumRange) -> bool:
+    noise, scale = _noise_and_scale(length, sums)
+    return 2 * noise < scale
 
 
 def _advice(length: int, sums: SumRange) -> str:
     choices = []
     for bits in range(sums.fraction_bits - 1, -1, -1):
-        if _sound(length, sums.additions, int(sums.bound * 2**bits)):
+        try:
+            sound = _sound(length, replace(sums, fraction_bits=bits))
+        except ConfigError:  # too coarse for that many contributions
+            break
+        if sound:
             choices.append(f"lower strategy.grid_bits to {bits} or less")
             break
-    every = range(1, MOST_CONTRIBUTIONS + 1)
-    most = bisect_left(every, True, key=lambda n: not _sound(length, n, sums.capacity))
+    fewer = range(1, sums.additions)
+    most = bisect_left(fewer, True, key=lambda n: not _sound(length, replace(sums, additions=n)))
     if most >= FEWEST_CONTRIBUTIONS:
         choices.append(f"use at most {most} clients")
     return ", or ".join([*choices, "lower strategy.bound"])

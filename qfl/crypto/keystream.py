@@ -51,8 +51,10 @@ def change_masks(total: Words, add: Sequence[bytes], subtract: Sequence[bytes] =
         >>> total.tolist()
         [7, 8]
     """
-    streams = [(np.add, _mask_of(seed)) for seed in add]
-    streams += [(np.subtract, _mask_of(seed)) for seed in subtract]
+    streams: list[tuple[np.ufunc, CipherContext]] = [
+        *((np.add, _mask_of(seed)) for seed in add),
+        *((np.subtract, _mask_of(seed)) for seed in subtract),
+    ]
     buffer = bytearray(len(_ZEROS))
     words = np.frombuffer(buffer, dtype="<u4")
     for start in range(0, total.size, CHUNK):

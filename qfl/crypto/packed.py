@@ -28,7 +28,7 @@ from qfl.crypto.rlwe_sum import CiphertextSum
 from qfl.crypto.rlwe_wire import Form, Section
 from qfl.crypto.scheme import KeyPair, OpensWhole
 from qfl.crypto.seal_objects import SealFile
-from qfl.errors import PayloadError
+from qfl.errors import ConfigError, PayloadError
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,20 @@ class Packed(OpensWhole):
     parameters: PackedParameters
     name: str = "packed"
     has_keys: bool = True
+
+    def __post_init__(self) -> None:
+        additions = self.sums.additions
+        if self.sums.capacity > self.parameters.capacity:
+            raise ConfigError(
+                f"lanes for sums of magnitude {self.parameters.capacity} do not hold sums of "
+                f"{self.sums.capacity}"
+            )
+        if not self.parameters.is_sound(additions, 0):
+            raise ConfigError(
+                f"{self.parameters} open {additions} contributions wrong too often: noise may "
+                f"reach {self.parameters.noise_bound(additions, 0):.0f}, and "
+                f"{self.parameters.room():.0f} is borne"
+            )
 
     @staticmethod
     def for_sums(length: int, sums: SumRange, trust: str = "key_holder") -> Packed:

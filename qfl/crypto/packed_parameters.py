@@ -57,6 +57,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import log, sqrt
 
+from qfl.conf.trust import check_trust
 from qfl.crypto.encoding import SumRange
 from qfl.crypto.rlwe_bits import packed_bytes
 from qfl.crypto.rlwe_ring import (
@@ -67,7 +68,6 @@ from qfl.crypto.rlwe_ring import (
     SECRET_VARIANCE,
     TOTAL_BITS,
     Ring,
-    check_trust,
 )
 from qfl.crypto.seal_objects import SEED_BYTES
 from qfl.errors import ConfigError
@@ -181,9 +181,7 @@ class PackedParameters:
         second = 1 if self.trust == "shared" else additions + 1
         return first, second if self.second_drop else 0
 
-    def _variances(
-        self, additions: int, secret: float, error: float
-    ) -> tuple[float, float, float]:
+    def _variances(self, additions: int, secret: float, error: float) -> tuple[float, float, float]:
         """Of encryption, of bits dropped in the first polynomial and in the second."""
         k0, k1 = self._cuts(additions)
         cut, spread = k0 * 4.0**self.drop / 12, k1 * secret * 4.0**self.second_drop / 12
@@ -211,7 +209,7 @@ def choose_packed(length: int, sums: SumRange, trust: str = "key_holder") -> Pac
         >>> found.lanes, round(found.upload_bytes(1_000_000) / 1_000_000, 2)
         (3, 2.2)
     """
-    check_trust(trust)
+    check_trust("packed", trust)
     sound = [
         cut
         for found in _candidates(sums.capacity, trust)
@@ -259,9 +257,7 @@ def _cut(found: PackedParameters, length: int, additions: int) -> Iterator[Packe
         yield _most(replace(found, second_drop=second), "drop", length, additions)
 
 
-def _most(
-    found: PackedParameters, name: str, length: int, additions: int
-) -> PackedParameters:
+def _most(found: PackedParameters, name: str, length: int, additions: int) -> PackedParameters:
     """The parameters with as many bits dropped as is sound."""
     while True:
         next_one = replace(found, **{name: getattr(found, name) + 1})

@@ -34,7 +34,7 @@ LARGEST_NORM = 35_000.0
 _HALF = DEGREE // 2
 _CHUNKS = 32  # in a block: half a megabyte of complex numbers, which stays in a core's cache
 _BLOCK = _CHUNKS * DEGREE
-# Exact from the 80 bits of long double where it has them; else right to the last bit or two.
+# In long double, so that rounding of the angle does not show where it has more bits than float64.
 _ANGLES = np.arange(_HALF) * (np.arccos(np.longdouble(-1)) / DEGREE)
 _TWIST = (np.cos(_ANGLES) + 1j * np.sin(_ANGLES)).astype(np.complex128)
 _UNTWIST = _TWIST.conj()
@@ -108,15 +108,19 @@ def _transformed(element: NDArray[np.int64]) -> NDArray[np.complex128]:
     return transformed
 
 
-def _times(
-    block: NDArray[np.float64], transformed: NDArray[np.complex128]
-) -> NDArray[np.int64]:
+def _times(block: NDArray[np.float64], transformed: NDArray[np.complex128]) -> NDArray[np.int64]:
     """Rounded products, of which the lowest 32 bits count; uses the block's memory."""
+    _multiply_unrounded(block, transformed)
+    block += _ROUND
+    return block.view(np.int64)
+
+
+def _multiply_unrounded(
+    block: NDArray[np.float64], transformed: NDArray[np.complex128]
+) -> None:
     values = block.view(np.complex128)
     values *= _TWIST
     np.fft.ifft(values, axis=1, norm="forward", out=values)
     values *= transformed
     np.fft.fft(values, axis=1, norm="forward", out=values)
     values *= _UNTWIST
-    block += _ROUND
-    return block.view(np.int64)

@@ -34,6 +34,9 @@ class Parameters(Protocol):
     def trust(self) -> str:
         """``key_holder`` or ``shared``."""
 
+    def __hash__(self) -> int:
+        """Equal parameters, equal hash."""
+
 
 def make_keys(parameters: Parameters) -> KeyPair:
     """New keys, from the operating system's randomness."""

@@ -24,18 +24,6 @@ ERROR_VARIANCE = 10.5
 LARGEST_ERROR = 21
 SECRET_VARIANCE = 2 / 3
 
-TRUSTS = ("key_holder", "shared")
-
-
-def check_trust(trust: str) -> None:
-    """Refuse what these schemes do not know.
-
-    Raises:
-        ConfigError: Names what is known.
-    """
-    if trust not in TRUSTS:
-        raise ConfigError(f"trust={trust!r} is not allowed: must be one of {', '.join(TRUSTS)}")
-
 
 @dataclass(frozen=True)
 class Ring:

@@ -7,6 +7,7 @@ added by SEAL: a seed is data, everything around it is ours.
 
 from __future__ import annotations
 
+import weakref
 from itertools import islice
 from typing import Any
 
@@ -36,7 +37,7 @@ class CiphertextSum(WholeSum):
         self._ring, self._contribution, self._total, self._most = ring, contribution, total, most
         shape = (contribution.rows, ring.degree)
         self._sums = [np.zeros(shape, np.uint64) for _ in contribution.sections]
-        self._seconds = _SeededSum(ring, contribution.rows) if contribution.seeded else None
+        self._seconds = _SeededSum(ring) if contribution.seeded else None
         self._room = 2 ** (64 - ring.prime.bit_length())
         self._unreduced = self._added = 0
 
@@ -92,12 +93,16 @@ class CiphertextSum(WholeSum):
 class _SeededSum:
     """The sum of second polynomials, each of which came as a seed."""
 
-    def __init__(self, ring: SealRing, rows: int) -> None:
+    def __init__(self, ring: SealRing) -> None:
         import tenseal.sealapi as seal
 
-        self._ring, self._rows = ring, rows
+        self._ring = ring
         self._evaluator = seal.Evaluator(ring.context)
         self._sums: list[Any] = []
+        # Everything but the seed stays in the file from one ciphertext to the next.
+        self._file = SealFile()
+        self._file.write(ring.seeded.head, bytes(8 * ring.degree), ring.seeded.tail)
+        weakref.finalize(self, self._file.close)
         self._seen: set[bytes] = set()
 
     def check(self, seeds: list[bytes]) -> None:
@@ -120,17 +125,15 @@ class _SeededSum:
         import tenseal.sealapi as seal
 
         ring, found = self._ring, seal.Ciphertext()
-        with SealFile() as file:
-            file.write(ring.seeded.head, bytes(8 * ring.degree), ring.seeded.tail)
-            for row, seed in enumerate(seeds):
-                file.write(seed, start=ring.seeded.seed_place)
-                if len(self._sums) < self._rows:
-                    first = seal.Ciphertext()
-                    first.load(ring.context, file.path)
-                    self._sums.append(first)
-                else:
-                    found.load(ring.context, file.path)
-                    self._evaluator.add_inplace(self._sums[row], found)
+        first_time = not self._sums
+        for row, seed in enumerate(seeds):
+            self._file.write(seed, start=ring.seeded.seed_place)
+            found.load(ring.context, self._file.path)
+            if first_time:
+                self._sums.append(found)
+                found = seal.Ciphertext()
+            else:
+                self._evaluator.add_inplace(self._sums[row], found)
         self._seen.update(seed[:_SEED_KEPT] for seed in seeds)
 
     def polynomial(self, row: int, file: SealFile) -> Coefficients:

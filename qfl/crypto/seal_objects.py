@@ -13,6 +13,7 @@ import struct
 import tempfile
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -42,13 +43,13 @@ class SealFile:
     def __init__(self) -> None:
         self._temporary = ""
         self._zstd: ZstdDecompressor | None = None
-        if hasattr(os, "memfd_create"):
+        if _in_memory():
             descriptor = os.memfd_create("qfl")
             self.path = f"/proc/self/fd/{descriptor}"
-        if not hasattr(os, "memfd_create") or not os.path.exists(self.path):
+        else:
             descriptor, self.path = tempfile.mkstemp(prefix="qfl-")
             self._temporary = self.path
-        self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115  (closed by __exit__)
+        self._file = open(descriptor, "r+b", buffering=0)  # noqa: SIM115  (closed by close)
 
     def __enter__(self) -> SealFile:
         return self
@@ -59,6 +60,10 @@ class SealFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove it; a temporary file is overwritten first."""
         if self._temporary:
             # Keys pass through: their bytes must not be left on a disk.
             size = os.fstat(self._file.fileno()).st_size
@@ -97,6 +102,11 @@ class SealFile:
 
 
 _MOST_BYTES = 2**20  # of any object here, uncompressed
+
+
+@lru_cache(maxsize=1)
+def _in_memory() -> bool:
+    return hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd")
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ STEPS = (
     "evaluate",
     "agree",
     "open",
+    "reveal",
     "combine",
 )
 

@@ -82,7 +82,9 @@ def run_federation(
         """The node after the last client holds no data but the key."""
         return "client" if int(context.node_config["partition-id"]) < clients else "key-holder"
 
-    client_app = make_client_app([ProtectMod(role=role)])
+    made = config.strategy
+    mod = ProtectMod(role=role, dropout=made.dropout, corrupted=made.corrupted)
+    client_app = make_client_app([mod])
     simulation = config.simulation
     if simulation.backend == "ray":
         from qfl.federation.ray_engine import run_ray
