@@ -352,7 +352,7 @@ class StrategyConfig:
     bound: float = setting(
         2.0, "largest magnitude of an update's coordinate; a larger one is refused", gt=0, le=64
     )
-    grid_bits: int = setting(20, "updates are rounded to multiples of 2^-grid_bits", ge=8, le=22)
+    grid_bits: int = setting(20, "updates are rounded to multiples of 2^-grid_bits", ge=8, le=30)
     rounding: str = setting(
         "nearest",
         "how updates are brought to the grid; stochastic is right on average",

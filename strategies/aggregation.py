@@ -84,10 +84,10 @@ class Aggregation:
             raise ConfigError(unknown_name("weighting", self.weighting, WEIGHTINGS))
         if self.rounding not in ROUNDINGS:
             raise ConfigError(unknown_name("rounding", self.rounding, ROUNDINGS))
-        if not (0 < self.bound <= 64 and 8 <= self.grid_bits <= 22):
+        if not (0 < self.bound <= 64 and 8 <= self.grid_bits <= 30):
             raise ConfigError(
                 f"bound={self.bound:g} with grid_bits={self.grid_bits} is not allowed: bound must "
-                "be > 0 and <= 64, grid_bits >= 8 and <= 22"
+                "be > 0 and <= 64, grid_bits >= 8 and <= 30"
             )
         if self.selective.by != "all" and (self.scheme == "plain" or self.release == "clients"):
             raise ConfigError(

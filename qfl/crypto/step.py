@@ -146,10 +146,10 @@ class Step:
                 raise PayloadError(
                     f"the server's step has {name}={getattr(step, name)}, expected {least} or more"
                 )
-        if not (0 < step.bound <= 64 and 8 <= step.fraction_bits <= 22):
+        if not (0 < step.bound <= 64 and 8 <= step.fraction_bits <= 30):
             raise PayloadError(
                 f"the server's step has bound={step.bound}, expected more than 0 and at most 64, "
-                f"and fraction_bits={step.fraction_bits}, expected 8 to 22"
+                f"and fraction_bits={step.fraction_bits}, expected 8 to 30"
             )
         for name, allowed in (("release", RELEASES), ("rounding", ROUNDINGS)):
             if getattr(step, name) not in allowed:

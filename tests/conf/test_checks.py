@@ -125,7 +125,7 @@ def test_what_is_no_mapping_is_refused(data: Any) -> None:
         ({"dataset": {"test_fraction": 1.0}}, "dataset.test_fraction=1.0 .* > 0 and < 1"),
         ({"model": {"name": "qnn", "n_qubits": 31}}, "n_qubits=31 .* must be >= 1 and <= 30"),
         ({"strategy": {"bound": 65.0}}, "strategy.bound=65.0 is not allowed: must be > 0 and <= 6"),
-        ({"strategy": {"grid_bits": 23}}, "strategy.grid_bits=23 .* must be >= 8 and <= 22"),
+        ({"strategy": {"grid_bits": 31}}, "strategy.grid_bits=31 .* must be >= 8 and <= 30"),
         ({"client": {"optimizer": "adm"}}, "client.optimizer=adm .* must be one of sgd, adam"),
         ({"preprocess": {"pca": 0}}, "preprocess.pca=0 is not allowed: must be >= 1"),
         (

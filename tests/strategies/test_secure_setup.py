@@ -114,7 +114,7 @@ def test_a_size_that_is_none_is_refused(
         ({"scheme": "plain", "min_clients": -1}, "min_clients=-1 .* must be >= 1,"),
         ({"bound": 0.0}, "bound must be > 0 and <= 64"),
         ({"bound": float("nan")}, "bound=nan"),
-        ({"grid_bits": 23}, "grid_bits >= 8 and <= 22"),
+        ({"grid_bits": 31}, "grid_bits >= 8 and <= 30"),
     ],
 )
 def test_an_aggregation_that_cannot_work_is_refused(options: dict[str, Any], words: str) -> None:
