@@ -36,6 +36,11 @@ def changed(**fields: Any) -> str:
     return json.dumps({**asdict(STEP), **fields})
 
 
+def with_own_label(step: Step) -> Step:
+    """Training and evaluation have no label but their own."""
+    return replace(step, label=step.step) if step.step in ("train", "evaluate") else step
+
+
 @given(
     step=st.builds(
         replace,
@@ -51,7 +56,7 @@ def changed(**fields: Any) -> str:
         fraction_bits=st.integers(12, 30),
         additions=st.integers(1, 1000),
         metrics=st.lists(words, max_size=4).map(tuple),
-    )
+    ).map(with_own_label)
 )
 def test_what_was_sent_comes_back(step: Step) -> None:
     assert Step.from_json(step.to_json()) == step
@@ -128,3 +133,15 @@ def test_fields_of_wrong_type_or_value_are_refused(field: str, value: Any, words
 def test_arbitrary_text_is_refused(text: str) -> None:
     with pytest.raises(PayloadError):
         Step.from_json(text)
+
+
+@pytest.mark.parametrize("step", ["train", "evaluate"])
+def test_training_and_evaluation_cannot_be_relabelled(step: str) -> None:
+    """A sum of updates is recognised by its label, under release=clients above all."""
+    with pytest.raises(PayloadError, match=f"step {step} has label 'count'"):
+        Step.from_json(changed(step=step, label="count"))
+
+
+def test_pairs_of_scheme_and_trust_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(PayloadError, match="scheme=ckks with trust=committee does not exist"):
+        Step.from_json(changed(trust="committee"))
