@@ -35,13 +35,19 @@ def learn(step: Step, message: Message, context: Context) -> None:
     """Keep what everybody is told, and take it out of the message.
 
     Raises:
-        PayloadError: The roster is not the one that this node knows, or does not name it.
+        PayloadError: The roster is not the one that this node knows, or does not name it; or the
+            server no longer asks for what it asked for when the run began.
     """
     held = context.state.config_records.get(_RUN)
     if held is None or held["run"] != step.run:
         for name in TOLD:
             context.state.pop(name, None)
-        context.state[_RUN] = ConfigRecord({"run": step.run})
+        context.state[_RUN] = ConfigRecord({"run": step.run, "terms": _terms(step)})
+    elif held["terms"] != _terms(step):
+        raise PayloadError(
+            f"the server changed the terms of run {step.run}: they were {held['terms']!s} and are "
+            f"now {_terms(step)}"
+        )
     for name in TOLD:
         if name not in message.content:
             continue
@@ -50,6 +56,14 @@ def learn(step: Step, message: Message, context: Context) -> None:
             _check_roster(told, step, context)
         context.state[name] = bytes_record(told, "told")
         del message.content[name]
+
+
+def _terms(step: Step) -> str:
+    """What does not change in a run, once a node has heard of it."""
+    return (
+        f"scheme {step.scheme}, trust {step.trust}, release {step.release}, at least "
+        f"{step.min_clients} clients, bound {step.bound:g}, grid 2^-{step.fraction_bits}"
+    )
 
 
 def _check_roster(told: bytes, step: Step, context: Context) -> None:

@@ -98,11 +98,13 @@ def assumption(scheme: str, trust: str, threshold: int = 0, members: int = 0) ->
         return f"what scheme {scheme} promises; it is none of qfl's own"
     if scheme == "masking":
         return "an honest majority in every neighbourhood" + _NO_IDENTITIES
+    twice = 2 * threshold - members
     said = {
         "key_holder": "server and key holder do not collude",
         "shared": "server and no client collude",
-        "committee": f"fewer than {threshold} of the {members} committee members collude, and "
-        "at least three clients are honest",
+        "committee": f"fewer than {threshold} of the {members} committee members collude, "
+        f"{'none' if twice == 1 else f'fewer than {twice}'} of them signs two sets for one sum, "
+        "and at least three clients are honest",
     }[trust]
     if scheme == "hybrid":
         return f"{said}; scheme hybrid is experimental" + _NO_IDENTITIES

@@ -41,7 +41,8 @@ from qfl.crypto.encoding import (
     to_limbs,
 )
 from qfl.crypto.group_box import box_for, lock, open_box, unlock
-from qfl.crypto.hybrid import Hybrid, HybridSum
+from qfl.crypto.hybrid import Hybrid
+from qfl.crypto.hybrid_sum import HybridSum, check_contribution
 from qfl.crypto.key_holder import KeyHolder
 from qfl.crypto.layout import Arrays, Layout
 from qfl.crypto.masking_client import MaskingClient
@@ -92,6 +93,7 @@ __all__ = [
     "WholeSum",
     "assumption",
     "box_for",
+    "check_contribution",
     "check_fewest",
     "check_release",
     "check_trust",

@@ -153,7 +153,8 @@ class Hybrid:
                 f"not the keys of a sum: it starts with {body[:4]!r}, expected {KEYS_MAGIC!r}"
             )
         _, count, receivers = KEYS.unpack_from(body)
-        if len(body) != KEYS.size + count * record_bytes(receivers, self.trust):
+        size = KEYS.size + count * record_bytes(receivers, self.trust)
+        if len(body) != size or (receivers != 1 and self.trust != "committee"):
             raise PayloadError(f"keys of a sum of {len(body)} bytes claim {count} contributions")
         return int(count)
 

@@ -115,9 +115,7 @@ def _times(block: NDArray[np.float64], transformed: NDArray[np.complex128]) -> N
     return block.view(np.int64)
 
 
-def _multiply_unrounded(
-    block: NDArray[np.float64], transformed: NDArray[np.complex128]
-) -> None:
+def _multiply_unrounded(block: NDArray[np.float64], transformed: NDArray[np.complex128]) -> None:
     values = block.view(np.complex128)
     values *= _TWIST
     np.fft.ifft(values, axis=1, norm="forward", out=values)

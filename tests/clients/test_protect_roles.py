@@ -130,10 +130,12 @@ def test_a_key_holder_remembers_what_it_opened() -> None:
 
 def test_a_key_holder_keeps_to_the_terms_on_which_it_made_the_key() -> None:
     context = context_of()
-    public = made_key(context, replace(KEYGEN, min_clients=3))
-    weaker = replace(KEYGEN, min_clients=1)
+    terms = replace(KEYGEN, min_clients=3)
+    public = made_key(context, terms)
     with pytest.raises(OpeningRefusedError, match=r"a sum of 2 updates .* at least 3 are needed"):
-        call(opening(sum_for(public, 2), weaker), context=context)
+        call(opening(sum_for(public, 2), terms), context=context)
+    with pytest.raises(PayloadError, match=r"changed the terms of run run-1: .* at least 3"):
+        call(opening(sum_for(public, 2), replace(terms, min_clients=1)), context=context)
 
 
 def test_a_key_for_single_updates_is_never_made() -> None:
