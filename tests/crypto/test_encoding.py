@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import hypothesis.strategies as st
@@ -14,6 +15,8 @@ from qfl.crypto.encoding import check_capacity
 from qfl.errors import ConfigError, RangeError
 
 SUMS = SumRange(fraction_bits=20, bound=2.0, additions=10)
+# The bound, and a rounding by each contribution.
+MOST = 2**21 + SUMS.additions
 
 
 @given(
@@ -150,8 +153,8 @@ def test_limbs_are_as_wide_as_the_capacity_allows(bits: int, bound: float, addit
         (20, float("inf"), 1, r"bound=inf is not allowed"),
         (20, float("nan"), 1, r"bound=nan is not allowed"),
         (52, 2.0, 1, r"bound=2 with 52 grid bits needs more than 2\^52 steps.*lower"),
-        (8, 2.0, 400, r"400 contributions do not fit a sum of at most 512 grid steps: raise"),
-        (20, 2.0, 10**400, r"contributions do not fit a sum of at most 2097152 grid steps"),
+        (8, 2.0, 600, r"600 contributions do not fit a sum of at most 1112 grid steps: raise"),
+        (20, 2.0, 10**400, r"contributions do not fit a sum of at most 1\d+ grid steps"),
     ],
 )
 def test_ranges_that_cannot_work_are_refused(
@@ -161,13 +164,54 @@ def test_ranges_that_cannot_work_are_refused(
         SumRange(bits, bound, additions)
 
 
-@pytest.mark.parametrize("value", [2**21 + 1, -(2**21) - 1, 2**63 - 1, -(2**63)])
+@pytest.mark.parametrize("value", [MOST + 1, -MOST - 1, 2**63 - 1, -(2**63)])
 def test_integers_past_the_capacity_are_refused(value: int) -> None:
     # The magnitude of the smallest int64 does not fit an int64: numpy's abs of it is negative.
-    with pytest.raises(RangeError, match=rf"a value of {abs(value)} grid steps exceeds 2097152"):
+    with pytest.raises(RangeError, match=rf"a value of {abs(value)} grid steps exceeds {MOST}"):
         check_capacity(np.array([0, value], dtype=np.int64), SUMS)
 
 
 def test_integers_at_the_capacity_pass() -> None:
-    check_capacity(np.array([2**21, -(2**21)], dtype=np.int64), SUMS)
+    check_capacity(np.array([MOST, -MOST], dtype=np.int64), SUMS)
     check_capacity(np.array([], dtype=np.int64), SUMS)
+
+
+def test_stochastic_rounding_is_right_on_average_and_off_by_less_than_a_step() -> None:
+    """Each result is a neighbour, and the mean of n is a binomial one: within five deviations."""
+    sums, value, n = SumRange(8, 1.0, 4), 0.3137, 40_000
+    source = np.random.default_rng(5)
+    steps = to_grid(np.full(n, value), 1.0, sums, source.random)
+    exact = value * 2**8
+    assert set(np.unique(steps)) == {math.floor(exact), math.ceil(exact)}
+    share = exact - math.floor(exact)
+    deviation = math.sqrt(share * (1 - share) / n)
+    assert abs(steps.mean() - exact) < 5 * deviation
+
+
+@given(st.lists(st.integers(-1000, 1000), min_size=1), st.integers(0, 2**32))
+def test_what_lies_on_the_grid_is_never_rounded(steps: list[int], seed: int) -> None:
+    sums = SumRange(10, 2.0, 3)
+    values = np.array(steps) * sums.step
+    drawn = to_grid(values, 1.0, sums, np.random.default_rng(seed).random)
+    assert drawn.tolist() == steps
+
+
+@given(
+    st.integers(1, 200),
+    st.floats(0.01, 8.0),
+    st.integers(8, 20),
+    st.sampled_from(["nearest", "stochastic"]),
+)
+def test_no_sum_of_updates_within_the_bound_leaves_the_capacity(
+    clients: int, bound: float, bits: int, rounding: str
+) -> None:
+    """Weights of 1/n add up to 1; each contribution may be rounded up."""
+    try:
+        sums = SumRange(bits, bound, clients)
+    except ConfigError:
+        return
+    uniform = (lambda n: np.full(n, 1 - 1e-9)) if rounding == "stochastic" else None
+    one = to_grid([bound], 1 / clients, sums, uniform)
+    assert int(one[0]) * clients <= sums.capacity
+    weight = to_grid([1.0], 1 / clients, SumRange(bits, max(1.0, bound), clients), uniform)
+    assert int(weight[0]) * clients <= SumRange(bits, max(1.0, bound), clients).capacity
