@@ -51,6 +51,8 @@ from qfl.crypto.masking_rules import MaskingRules
 from qfl.crypto.masking_server import MaskingServer
 from qfl.crypto.members import Member, MemberKeys, Roster
 from qfl.crypto.packed import Packed
+from qfl.crypto.packed_choice import choose_packed
+from qfl.crypto.packed_parameters import PackedParameters
 from qfl.crypto.payload import Header, expect, pack, unpack
 from qfl.crypto.plain import Plain
 from qfl.crypto.scheme import Accumulator, KeyPair, OpensWhole, Scheme, WholeSum
@@ -85,6 +87,7 @@ __all__ = [
     "MemberKeys",
     "OpensWhole",
     "Packed",
+    "PackedParameters",
     "Plain",
     "Roster",
     "Scheme",
@@ -97,6 +100,7 @@ __all__ = [
     "check_fewest",
     "check_release",
     "check_trust",
+    "choose_packed",
     "choose_parameters",
     "expect",
     "from_grid",

@@ -119,7 +119,7 @@ class Ckks(OpensWhole):
         found = np.empty(form.rows * slots)
         for row, plain in enumerate(decrypted(body, made, ring, form)):
             found[row * slots : (row + 1) * slots] = encoder.decode_double(plain)
-        steps = np.rint(found[:length] / (2.0**self.parameters.scale_bits * self.sums.step))
+        steps = np.rint(found[:length] / (self.parameters.scale * self.sums.step))
         if not (np.isfinite(steps).all() and (np.abs(steps) <= 2 * self.sums.capacity).all()):
             raise PayloadError("the sum decrypts to values out of range: it is not a sum of ours")
         return steps.astype(np.int64)
@@ -129,7 +129,7 @@ class Ckks(OpensWhole):
 
         encoder = seal.CKKSEncoder(seal_ring(self.parameters.ring).context)
         plain, slots = seal.Plaintext(), self.parameters.slots
-        scale = 2.0**self.parameters.scale_bits
+        scale = float(self.parameters.scale)
         for start in range(0, max(values.size, 1), slots):
             chunk = values[start : start + slots] * self.sums.step
             encoder.encode(chunk.tolist() or [0.0], scale, plain)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hmac
 import itertools
 import math
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -20,9 +19,10 @@ from qfl.crypto.masking_package import edge_seed, open_edge
 from qfl.crypto.masking_statements import Advertisement, Members, commitment_of
 from qfl.crypto.sealing import SealingKey
 from qfl.crypto.shamir import PRIME, FieldVector, bytes_of, combine, interpolate
+from qfl.crypto.shamir_errors import right_shares
 from qfl.errors import OpeningRefusedError, PayloadError
 
-MOST_ATTEMPTS = 2000
+MOST_CHOICES = 2000
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Masks:
     Attributes:
         add: Seeds of masks to add.
         subtract: Seeds of masks to subtract.
-        wrong: Who gave a wrong share of whose secret, by their numbers.
+        wrong: As in :class:`Sorter`.
     """
 
     add: list[bytes] = field(repr=False)
@@ -97,8 +97,8 @@ class Sorter:
 
     Attributes:
         threshold: Shares that a secret needs.
-        wrong: Who gave a wrong share of whose secret, by their numbers. Either may be to blame:
-            the one who gave it, or the one who dealt it.
+        wrong: Who gave a wrong share of whose secret, by their numbers, as far as it was in the
+            way. Either may be to blame: the one who gave it, or the one who dealt it.
     """
 
     threshold: int
@@ -126,21 +126,35 @@ class Sorter:
             )
         rows = {giver: np.frombuffer(share, "<u4") for giver, share in shares.items()}
         usable = {giver: row.astype(np.int64) for giver, row in rows.items() if row.max() < PRIME}
-        suspects = {giver for giver, _ in self.wrong}
-        # Those who were right so far come first.
-        givers = sorted(usable, key=lambda giver: (giver in suspects, giver))
-        for chosen in _choices(givers, self.threshold):
+        self.wrong += [(giver, about) for giver in rows if giver not in usable]
+        for attempt, chosen in enumerate(self._choices(usable)):
             points = [giver + 1 for giver in chosen]
             matrix = np.stack([usable[giver] for giver in chosen])
             secret = _secret(matrix, points)
             if secret is not None and right(secret):
-                self._blame(about, rows, matrix, points)
+                if attempt:
+                    self._blame(about, usable, matrix, points)
                 return secret
         raise PayloadError(
             f"{len(shares)} shares of member {name}'s secret arrived, and no {self.threshold} of "
-            "them that were tried give it: the member dealt wrong shares, or too many gave wrong "
+            "them were found that give it: the member dealt wrong shares, or too many gave wrong "
             "ones. Nothing was opened"
         )
+
+    def _choices(self, usable: Mapping[int, FieldVector]) -> Iterator[tuple[int, ...]]:
+        """Those who were right so far; then what decoding leaves; then every choice of a few."""
+        suspects = {giver for giver, _ in self.wrong}
+        givers = sorted(usable, key=lambda giver: (giver in suspects, giver))
+        if len(givers) < self.threshold:
+            return
+        yield tuple(givers[: self.threshold])
+        points = [giver + 1 for giver in givers]
+        matrix = np.stack([usable[giver] for giver in givers])
+        kept = [givers[row] for row in right_shares(matrix, points, self.threshold)]
+        if kept:
+            yield tuple(kept[: self.threshold])
+        if math.comb(len(givers), self.threshold) <= MOST_CHOICES:
+            yield from itertools.combinations(givers, self.threshold)
 
     def _blame(
         self, about: int, rows: Mapping[int, FieldVector], matrix: FieldVector, points: list[int]
@@ -150,16 +164,6 @@ class Sorter:
                 continue
             if (interpolate(matrix, points, giver + 1) != row).any():
                 self.wrong.append((giver, about))
-
-
-def _choices(givers: list[int], count: int) -> Iterator[tuple[int, ...]]:
-    """The first ones, then every choice if those are few, and random ones otherwise."""
-    if math.comb(len(givers), count) <= MOST_ATTEMPTS:
-        yield from itertools.combinations(givers, count)
-        return
-    yield tuple(givers[:count])
-    for _ in range(MOST_ATTEMPTS - 1):
-        yield tuple(secrets.SystemRandom().sample(givers, count))
 
 
 def _secret(matrix: FieldVector, points: list[int]) -> bytes | None:

@@ -45,7 +45,8 @@ class MaskingServer:
         rules: As the clients have them.
 
     Attributes:
-        wrong: Who gave a wrong share of whose secret, by name, once the sum is open.
+        wrong: Who gave a wrong share of whose secret, by name, as far as it was in the way; once
+            the sum is open. Either may be to blame: the one who gave it, or the one who dealt it.
 
     Example:
         >>> from qfl.crypto.encoding import SumRange
@@ -75,6 +76,7 @@ class MaskingServer:
         self._roster, self._place, self._length, self._rules = roster, place, length, rules
         self._step = _STEPS[0]
         self._circle: Circle | None = None
+        self._to_all = b""  # what everybody is told at this step
         self._view = self._agreement = b""  # what clients sign at the steps 'mask' and 'agree'
         self._advertised: dict[str, Advertisement] = {}
         self._shared: set[int] = set()
@@ -122,9 +124,10 @@ class MaskingServer:
         """
         if self._step == "advertise":
             self._circle = gather(self._place, self._roster, self._advertised, self._rules)
+            self._to_all = pack_advertisements(self._circle, self._advertised)
             self._step = "share"
         self._due("share")
-        return pack_advertisements(self._gathered(), self._advertised)
+        return self._to_all
 
     def take_shares(self, name: str, data: bytes) -> None:
         """A client's packages for its neighbours.
@@ -139,7 +142,6 @@ class MaskingServer:
         inside = contents("shares", data, sum(sizes))
         for other, package in zip(others, pieces(inside, sizes), strict=True):
             self._packages.setdefault(other, {})[me] = package
-            self._edges.setdefault(other, {})[me] = Package.from_bytes(package).edge
         self._shared.add(me)
 
     def inbox_for(self, name: str) -> bytes:
@@ -150,16 +152,16 @@ class MaskingServer:
         """
         circle = self._gathered()
         if self._step == "share":
-            circle.check(self._sharers(), "shared their secrets")
-            self._step, self._view = "mask", circle.view(self._sharers())
+            sharers = self._sharers()
+            circle.check(sharers, "shared their secrets")
+            self._view, self._to_all = circle.view(sharers), pack_members(sharers)
+            self._step = "mask"
         self._due("mask")
         me = self._number(name)
         if me not in self._shared:
             raise OpeningRefusedError(f"member {name} has not shared its secrets: it is out")
         senders = [j for j in circle.neighbours(me).tolist() if j in self._shared]
-        return frame(
-            "inbox", pack_members(self._sharers()), *(self._packages[me][j] for j in senders)
-        )
+        return frame("inbox", self._to_all, *(self._packages[me][j] for j in senders))
 
     def take_masked(self, name: str, data: bytes) -> None:
         """Add a client's masked vector.
@@ -183,13 +185,19 @@ class MaskingServer:
             OpeningRefusedError: Too few masked, or the sum is past this step.
         """
         circle = self._gathered()
-        members = self._members()
         if self._step == "mask":
+            members = self._members()
             circle.check(members, "sent masked vectors")
+            self._to_all = frame("survivors", pack_members(members))
             self._agreement = circle.agreement(self._sharers(), members)
+            # Shares have been passed on; seeds of common masks may be needed yet.
+            self._edges = {
+                receiver: {j: Package.from_bytes(data).edge for j, data in packages.items()}
+                for receiver, packages in self._packages.items()
+            }
             self._step, self._packages = "agree", {}
         self._due("agree")
-        return frame("survivors", pack_members(members))
+        return self._to_all
 
     def take_agreement(self, name: str, data: bytes) -> None:
         """A client's signature over the members of the sum.

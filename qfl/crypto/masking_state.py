@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from qfl.crypto.masking_statements import Members, pack_members, unpack_members
 from qfl.crypto.masking_wire import DIGEST_BYTES, SHARE_BYTES, contents, frame
-from qfl.crypto.members import MOST_MEMBERS, NAME_BYTES
-from qfl.crypto.sealing import SEED_BYTES
+from qfl.crypto.members import NAME_BYTES
 from qfl.errors import PayloadError
 
 STEPS = ("", "advertise", "share", "mask", "agree", "reveal")
-_FIELDS = 9
-_DAMAGED = "the kept state of a masked sum is damaged"
 
 
 @dataclass(repr=False)
@@ -62,7 +59,8 @@ class ClientState:
             b"" if self.survivors is None else pack_members(self.survivors),
             self.answer,
         )
-        return frame("state", *(struct.pack("<I", len(part)) + part for part in fields))
+        body = b"".join(struct.pack("<I", len(part)) + part for part in fields)
+        return frame("state", hashlib.sha256(body).digest(), body)
 
     @staticmethod
     def from_bytes(data: bytes) -> ClientState:
@@ -73,15 +71,7 @@ class ClientState:
         """
         owner, seed, root, names, digest, held, shared, survivors, answer = _fields(data)
         count, entry = len(names) // NAME_BYTES, 4 + 2 * SHARE_BYTES
-        if (
-            len(owner) != DIGEST_BYTES + 1
-            or owner[-1] >= len(STEPS)
-            or len(names) % NAME_BYTES
-            or count > MOST_MEMBERS
-            or len(held) % entry
-        ):
-            raise PayloadError(_DAMAGED)
-        state = ClientState(
+        return ClientState(
             owner=owner[:-1],
             step=STEPS[owner[-1]],
             seed=seed,
@@ -96,36 +86,17 @@ class ClientState:
             survivors=unpack_members(survivors, count) if survivors else None,
             answer=answer,
         )
-        if not state.whole:
-            raise PayloadError(_DAMAGED)
-        return state
-
-    @property
-    def whole(self) -> bool:
-        """Whether all is there that its step needs."""
-        at = STEPS.index(self.step)
-        secret = SEED_BYTES if at < STEPS.index("mask") else 0
-        joined = at >= STEPS.index("share")
-        return (
-            len(self.seed) == len(self.root) == secret
-            and bool(self.names) == joined
-            and len(self.digest) == (DIGEST_BYTES if joined else 0)
-            and all(first < second for first, second in pairwise(self.names))
-            and all(index < len(self.names) for index in self.held)
-            and (self.shared is not None) == (at >= STEPS.index("mask"))
-            and (self.survivors is not None) == (at >= STEPS.index("agree"))
-            and bool(self.answer) == (self.step == "reveal")
-        )
 
 
 def _fields(data: bytes) -> list[bytes]:
     inside = contents("state", data)
+    body = inside[DIGEST_BYTES:]
+    if bytes(inside[:DIGEST_BYTES]) != hashlib.sha256(body).digest():
+        raise PayloadError("the kept state of a masked sum is damaged")
     found: list[bytes] = []
     start = 0
-    while start + 4 <= len(inside) and len(found) < _FIELDS:
-        (size,) = struct.unpack_from("<I", inside, start)
-        found.append(bytes(inside[start + 4 : start + 4 + size]))
+    while start < len(body):
+        (size,) = struct.unpack_from("<I", body, start)
+        found.append(bytes(body[start + 4 : start + 4 + size]))
         start += 4 + size
-    if len(found) != _FIELDS or start != len(inside):
-        raise PayloadError(_DAMAGED)
     return found

@@ -49,7 +49,7 @@ SHARE_BYTES = 2 * SEED_BYTES  # 16 field elements of 4 bytes
 _ADVERTISEMENT = PUBLIC_BYTES + DIGEST_BYTES + SIGNATURE_BYTES
 
 
-def frame(kind: str, *parts: bytes) -> bytes:
+def frame(kind: str, *parts: bytes | memoryview) -> bytes:
     """A message of some kind."""
     return b"".join((b"qfm", bytes([KINDS.index(kind)]), *parts))
 

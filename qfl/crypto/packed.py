@@ -12,14 +12,15 @@ under a foreign key it is anything, by which the sum is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from qfl.crypto.encoding import IntVector, SumRange, check_capacity
 from qfl.crypto.members import MemberKeys, Roster
-from qfl.crypto.packed_parameters import PackedParameters, choose_packed
+from qfl.crypto.packed_choice import choose_packed
+from qfl.crypto.packed_parameters import PackedParameters
 from qfl.crypto.rlwe_bits import Coefficients
 from qfl.crypto.rlwe_cipher import decrypted, encrypted
 from qfl.crypto.rlwe_keys import check_public, decryptor, encryptor, make_keys
@@ -180,19 +181,19 @@ class Packed(OpensWhole):
         return lanes.ravel()[:length]
 
     def _contribution(self, length: int) -> Form:
-        first, second = self._sections(length)
-        if self.parameters.trust == "shared":
-            return Form(length, (first,), seeded=True)
-        return Form(length, (first, second))
+        parameters = self.parameters
+        if parameters.trust == "shared":
+            return Form(length, (self._first(length, parameters.drop),), seeded=True)
+        return self._both(length, parameters.drop, parameters.second_drop)
 
     def _total(self, length: int) -> Form:
-        return Form(length, self._sections(length))
+        return self._both(length, self.parameters.total_drop, self.parameters.total_second_drop)
 
-    def _sections(self, length: int) -> tuple[Section, Section]:
-        parameters, prime = self.parameters, seal_ring(self.parameters.ring).prime
-        rows, degree = parameters.ciphertexts(length), parameters.degree
-        last = parameters.coefficients(length) - (rows - 1) * degree
-        return (
-            Section(rows, degree, last, prime, parameters.drop),
-            Section(rows, degree, degree, prime, parameters.second_drop),
-        )
+    def _both(self, length: int, drop: int, second_drop: int) -> Form:
+        first = self._first(length, drop)
+        return Form(length, (first, replace(first, last=first.degree, drop=second_drop)))
+
+    def _first(self, length: int, drop: int) -> Section:
+        rows, degree = self.parameters.ciphertexts(length), self.parameters.degree
+        last = self.parameters.coefficients(length) - (rows - 1) * degree
+        return Section(rows, degree, last, seal_ring(self.parameters.ring).prime, drop)

@@ -36,10 +36,12 @@ class Plain(OpensWhole):
     has_keys: bool = False
 
     def __post_init__(self) -> None:
-        if self.sums.capacity > EXACT_IN_FLOAT32:
+        # A contribution stays within the bound; it is sums that hold a rounding by each.
+        largest = int(self.sums.bound * 2**self.sums.fraction_bits)
+        if largest > EXACT_IN_FLOAT32:
             raise ConfigError(
                 f"bound={self.sums.bound:g} with {self.sums.fraction_bits} grid bits needs "
-                f"{self.sums.capacity} steps; float32 holds {EXACT_IN_FLOAT32} exactly: lower "
+                f"{largest} steps; float32 holds {EXACT_IN_FLOAT32} exactly: lower "
                 "strategy.bound or strategy.grid_bits"
             )
 

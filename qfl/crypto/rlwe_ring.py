@@ -47,7 +47,7 @@ class SealRing:
 
     Example:
         >>> seal_ring(Ring("CKKS", 2048, (38,))).primes
-        (274877894657,)
+        (274877820929,)
     """
 
     def __init__(self, ring: Ring) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qfl.crypto.rlwe_bits import Coefficients
+from qfl.errors import PayloadError
 
 if TYPE_CHECKING:
     from zstandard import ZstdDecompressor
@@ -142,7 +143,8 @@ class Template:
     ) -> None:
         """Fill an object: ``values`` are all its coefficients, in C order, each of them checked."""
         octets = np.ascontiguousarray(values, dtype="<u8")
-        assert octets.size == self.count, "SEAL must not read past what is written"
+        if octets.size != self.count:
+            raise PayloadError(f"{octets.size} coefficients were given; SEAL reads {self.count}")
         file.write(self.head, octets.data.cast("B"), self.tail, seed)
         thing.load(context, file.path)
 

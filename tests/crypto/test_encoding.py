@@ -130,7 +130,7 @@ def test_to_limbs_refuses_what_it_cannot_hold(value: float) -> None:
     additions=st.integers(1, 5000),
 )
 def test_limbs_are_as_wide_as_the_capacity_allows(bits: int, bound: float, additions: int) -> None:
-    capacity = int(Fraction(bound) * 2**bits)
+    capacity = int(Fraction(bound) * 2**bits) + additions
     if capacity < 2 * additions:
         with pytest.raises(ConfigError, match=rf"{additions} contributions do not fit"):
             SumRange(bits, bound, additions)

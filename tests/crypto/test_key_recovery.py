@@ -30,12 +30,13 @@ from qfl.crypto import (
     from_grid,
     pack,
 )
-from qfl.crypto.ckks_wire import wire_of
+from qfl.crypto.rlwe_ring import seal_ring
 
 Integers = NDArray[np.object_]
 
-SMALL = CkksParameters(2048, 40, 14, 37)
-LARGE = CkksParameters(4096, 42, 20, 39)
+SMALL = CkksParameters(2048, 40, 14, 2**37)
+LARGE = CkksParameters(4096, 42, 20, 2**39)
+SHARED = CkksParameters(2048, 36, 0, 2**33, "shared")
 SIZES = [1e-1, 1e-3, 1e-6, 0.0]
 CLIENTS = 10
 
@@ -45,20 +46,17 @@ class Round:
     """Two summed ciphertexts of one run, with everything that could be made of them."""
 
     parameters: CkksParameters
-    body: bytes
+    ciphertexts: NDArray[np.uint64]
     raw: NDArray[np.float64]
     released: NDArray[np.float64]
     secret: Integers
-    context: Any
 
     def attack(self, opened: NDArray[np.float64]) -> float:
         """Share of the secret key's points that follow from opened values."""
-        degree, slots = self.parameters.degree, self.parameters.slots
-        wire = wire_of(self.parameters)
-        q = wire.primes[0]
+        slots, q = self.parameters.slots, seal_ring(self.parameters.ring).prime
         equations = []
-        for index, ciphertext in enumerate(wire.unpack(self.body, 2 * slots)):
-            c0, c1 = ciphertext[:degree].astype(object), ciphertext[degree:].astype(object)
+        for index, (first, second) in enumerate(self.ciphertexts):
+            c0, c1 = first.astype(object), second.astype(object)
             twice = self._encode_twice(opened[index * slots : (index + 1) * slots])
             # SEAL keeps the value at 1/z at the mirrored place.
             equations.append(((twice - c0 - c0[::-1]) % q, c1, c1[::-1]))
@@ -72,17 +70,15 @@ class Round:
         import tenseal.sealapi as seal
 
         encoded = seal.Plaintext()
-        encoder = seal.CKKSEncoder(self.context.seal_context().data)
-        encoder.encode(values.tolist(), 2.0 ** (self.parameters.scale_bits + 1), encoded)
+        encoder = seal.CKKSEncoder(seal_ring(self.parameters.ring).context)
+        encoder.encode(values.tolist(), 2.0 * self.parameters.scale, encoded)
         return np.array([encoded[i] for i in range(self.parameters.degree)], dtype=object)
 
 
 def play_round(
-    parameters: CkksParameters, size: float, raw_decryption: Any, grid_bits: int = 20
+    parameters: CkksParameters, size: float, internals: Any, grid_bits: int = 20
 ) -> Round:
     """Ten clients' updates add up to coordinates of this size; opened raw, and as qfl does."""
-    import tenseal
-
     scheme = Ckks(SumRange(grid_bits, bound=2.0, additions=CLIENTS), parameters)
     holder = KeyHolder.create("run", scheme, min_clients=2)
     length = 2 * parameters.slots
@@ -91,28 +87,26 @@ def play_round(
     for _ in range(CLIENTS):
         share = rng.standard_normal(length) * size / np.sqrt(CLIENTS)
         steps = np.rint(share * 2**grid_bits).astype(np.int64)
-        total.add(scheme.protect(steps, holder.keys.public))
+        shared = parameters.trust == "shared"
+        total.add(scheme.protect(steps, holder.keys.secret if shared else holder.keys.public))
     header = Header("ckks", holder.keys.key_id, "run", 1, "train", length, CLIENTS)
     released = from_grid(holder.open(pack(header, total.result())), scheme.sums)
 
-    context = tenseal.context_from(holder.keys.secret, n_threads=1)
-    points = context.secret_key().data.data()
     return Round(
         parameters=parameters,
-        body=total.result(),
-        raw=raw_decryption(scheme, total.result(), length, holder.keys.secret),
+        ciphertexts=internals.ciphertexts(scheme, total.result(), length),
+        raw=internals.raw(scheme, total.result(), length, holder.keys.secret),
         released=released,
-        secret=np.array([points[i] for i in range(parameters.degree)], dtype=object),
-        context=context,
+        secret=internals.secret_points(scheme, holder.keys.secret),
     )
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("parameters", [SMALL, LARGE], ids=["2048", "4096"])
-def test_raw_decryptions_give_the_key_away_and_released_sums_do_not(
-    parameters: CkksParameters, size: float, raw_decryption: Any
+@pytest.mark.parametrize("parameters", [SMALL, LARGE, SHARED], ids=["2048", "4096", "shared"])
+def test_internalss_give_the_key_away_and_released_sums_do_not(
+    parameters: CkksParameters, size: float, internals: Any
 ) -> None:
-    played = play_round(parameters, size, raw_decryption)
+    played = play_round(parameters, size, internals)
     # What is released lies within half a step of the raw sum, and is no raw sum.
     assert np.abs(played.raw - played.released).max() < 2.0**-21
     assert played.attack(played.raw) > 0.99
@@ -123,17 +117,17 @@ def test_raw_decryptions_give_the_key_away_and_released_sums_do_not(
     ("grid_bits", "size"), [(14, 1e-2), (17, 1e-3), (20, 1e-4), (20, 1e-6), (20, 0.0), (22, 1e-5)]
 )
 def test_rounding_to_float32_does_not_protect_small_updates(
-    grid_bits: int, size: float, raw_decryption: Any
+    grid_bits: int, size: float, internals: Any
 ) -> None:
     """The relative precision of float32 is finer than the noise where values are small."""
     parameters = choose_parameters(2048, SumRange(grid_bits, 2.0, CLIENTS))
-    played = play_round(parameters, size, raw_decryption, grid_bits)
+    played = play_round(parameters, size, internals, grid_bits)
     assert played.attack(played.raw.astype(np.float32).astype(np.float64)) > 0.99
     assert played.attack(played.released) == 0.0
 
 
-def test_the_attack_finds_nothing_where_there_is_nothing_to_find(raw_decryption: Any) -> None:
+def test_the_attack_finds_nothing_where_there_is_nothing_to_find(internals: Any) -> None:
     """Values wrong by 2^-13 of a step are of no use to it: recovery is no artefact."""
-    played = play_round(SMALL, 1e-2, raw_decryption)
+    played = play_round(SMALL, 1e-2, internals)
     assert played.attack(played.raw + 2.0**-33) == 0.0
     assert played.attack(np.zeros_like(played.raw)) == 0.0

@@ -12,6 +12,8 @@ from qfl.crypto import Plain, SumRange, make_scheme
 from qfl.errors import ConfigError, PayloadError, RangeError
 
 SUMS = SumRange(fraction_bits=20, bound=2.0, additions=10)
+# The bound, and a rounding by each contribution.
+MOST = 2**21 + 10
 SCHEME = Plain(SUMS)
 
 
@@ -37,9 +39,9 @@ def test_every_step_of_the_grid_survives_float32(bits: int, data: st.DataObject)
     assert scheme.open(total.result(), 20, b"").tolist() == steps.tolist()
 
 
-@pytest.mark.parametrize("value", [2**21 + 1, -(2**21) - 1, -(2**63)])
+@pytest.mark.parametrize("value", [MOST + 1, -MOST - 1, -(2**63)])
 def test_protect_refuses_values_past_the_capacity(value: int) -> None:
-    with pytest.raises(RangeError, match=rf"a value of {abs(value)} grid steps exceeds 2097152"):
+    with pytest.raises(RangeError, match=rf"a value of {abs(value)} grid steps exceeds {MOST}"):
         SCHEME.protect(np.array([value], dtype=np.int64), b"")
 
 
@@ -49,7 +51,7 @@ def test_protect_refuses_values_past_the_capacity(value: int) -> None:
         (np.nan, "values out of range"),
         (np.inf, "values out of range"),
         (-np.inf, "values out of range"),
-        (2.0 + 2.0**-20, "values out of range"),
+        ((MOST + 2) * 2.0**-20, "values out of range"),
         (-3e38, "values out of range"),
         (2.0**-21, "values off the grid"),
         (1.0 + 2.0**-22, "values off the grid"),
