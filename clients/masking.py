@@ -12,6 +12,7 @@ from qfl.errors import OpeningRefusedError
 from qfl.records import PAYLOAD, bytes_record, record_bytes
 
 _STATE = "qfl-masking"
+_PLACES = "qfl-masking-places"
 STEPS = ("advertise", "deal", "agree", "reveal")
 
 
@@ -72,7 +73,20 @@ class Masking:
                 f"asked to {step.step} for {step.place}, in which this client has no part: it made "
                 "no keys for it"
             )
+        _use(step, context)
         return MaskingClient(keys, roster, step.place, rules)
+
+
+def _use(step: Step, context: Context) -> None:
+    """Note that this client took part in a sum: at one place it masks once."""
+    held = context.state.config_records.get(_PLACES)
+    before = held["places"] if held is not None and held["run"] == step.run else []
+    assert isinstance(before, list)
+    if step.place in before:
+        raise OpeningRefusedError(
+            f"asked to take part in {step.place} a second time: a client masks once for each place"
+        )
+    context.state[_PLACES] = ConfigRecord({"run": step.run, "places": [*before, step.place]})
 
 
 def _keep(client: MaskingClient, step: Step, context: Context) -> None:

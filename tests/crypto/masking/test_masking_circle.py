@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
-from masking_round import Round, rules_for
+from masking_round import PLACE, Round, rules_for
 
-from qfl.crypto.masking_circle import Circle, lowest_in_window
+from qfl.crypto.masking_circle import Circle, gather, lowest_in_window
 from qfl.crypto.masking_graph import Neighbourhood
 from qfl.errors import OpeningRefusedError
 
@@ -42,6 +43,28 @@ def test_the_order_follows_from_what_was_advertised() -> None:
     first, again, other = (circle_of(60, digest * 32) for digest in (b"a", b"a", b"b"))
     assert first.neighbours(7).tolist() == again.neighbours(7).tolist()
     assert first.neighbours(7).tolist() != other.neighbours(7).tolist()
+
+
+def test_the_digest_stands_for_place_roster_and_advertisements() -> None:
+    case = Round(3)
+    made = {
+        name: client._advertisement() for name, client in zip(case.names, case.clients, strict=True)
+    }
+    wider = Round(4).roster
+    other = {**made, case.names[0]: replace(made[case.names[0]], commitment=bytes(32))}
+    digests = [
+        gather(place, roster, advertised, case.rules).digest
+        for place, roster, advertised in (
+            (PLACE, case.roster, made),
+            (PLACE, case.roster, dict(reversed(made.items()))),
+            (PLACE + "0", case.roster, made),
+            (PLACE, wider, made),
+            (PLACE, case.roster, other),
+            (PLACE, case.roster, dict(list(made.items())[:2])),
+        )
+    ]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 5
 
 
 def test_every_order_is_as_likely() -> None:

@@ -71,9 +71,10 @@ def test_without_one_to_spare_the_sum_is_refused() -> None:
     assert case.server.result().tolist() == case.sum_of(range(10))
 
 
-def test_shares_that_were_dealt_wrong() -> None:
-    """Everybody gives what client 1 dealt, and it is of another secret."""
-    case = masked(4)
+@pytest.mark.parametrize("gone", [(), (1,)])
+def test_shares_that_were_dealt_wrong(gone: tuple[int, ...]) -> None:
+    """Everybody gives what client 1 dealt, and it is of another seed, or of another root."""
+    case = masked(4, gone)
     dealt = shares_of(bytes(32), 3, 4)
     reveal(case, {giver: {1: share} for giver, share in dealt.items()})
     with pytest.raises(PayloadError, match=rf"member {case.names[1]}.* dealt wrong shares"):
