@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PEERS  := .venv-peers
+AGGREGATION_PEERS := .venv-peers-aggregation
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-slow test-torch-engine test-wheel bench-grid bench-peers bench-quantum lint format configuration-reference clean
+.PHONY: help demo doctor test test-slow test-torch-engine test-wheel bench-grid bench-peers bench-aggregation-peers bench-quantum bench-aggregation bench-parity inversion lint format configuration-reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
@@ -30,10 +31,21 @@ test-torch-engine: | $(BIN)/python ## install as if there were no compiler, then
 test-wheel: | $(BIN)/python ## build sdist and wheel, then test the wheel in a fresh environment; minutes
 	@PYTHON=$(BIN)/python .ci/test-wheel
 
-bench-peers: $(PEERS)/.peers ## other quantum simulators, into an environment of their own (2 GB)
+bench-peers: $(PEERS)/.peers bench-aggregation-peers ## what is measured beside, into environments of their own (2 GB)
+
+bench-aggregation-peers: $(AGGREGATION_PEERS)/.peers ## the part that bench-aggregation needs (260 MB)
 
 bench-quantum: $(VENV)/.dev ## quantum layers beside others' (make bench-peers); QUICK=--quick for four sizes
 	@$(BIN)/python benchmarks/quantum_layers.py $(QUICK)
+
+bench-aggregation: $(VENV)/.dev ## secure sums beside others' (make bench-aggregation-peers); QUICK=--quick
+	@$(BIN)/python benchmarks/aggregation.py $(or $(QUICK),--memory)
+
+bench-parity: $(VENV)/.dev ## whether every scheme trains the model that training in the clear does
+	@$(BIN)/python benchmarks/parity.py $(QUICK)
+
+inversion: $(VENV)/.dev ## what a server reads from updates, sums and ciphertexts, as a table and a picture
+	@$(BIN)/python benchmarks/gradient_inversion.py
 
 bench-grid: $(VENV)/.dev ## what the local grid costs, beside Flower's Ray engine
 	@$(BIN)/python benchmarks/local_grid.py
@@ -70,6 +82,14 @@ $(PEERS)/.peers: benchmarks/peers.txt constraints.txt | $(BIN)/python
 	@$(PEERS)/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt -r benchmarks/peers.txt
 	@# TorchQuantum asks for gigabytes that its simulator does not use (see benchmarks/peer_worker.py).
 	@$(PEERS)/bin/python -m pip --disable-pip-version-check -qq install --no-deps torchquantum==0.1.8
+	@touch $@
+
+# Apart from the other peers and from constraints.txt: NVFlare insists on another TenSEAL, and who
+# measures sums need not install gigabytes of simulators.
+$(AGGREGATION_PEERS)/.peers: benchmarks/aggregation_peers.txt | $(BIN)/python
+	@echo "Installing what secure sums are measured beside into $(AGGREGATION_PEERS)."
+	@$(PYTHON) -m venv $(AGGREGATION_PEERS)
+	@$(AGGREGATION_PEERS)/bin/python -m pip --disable-pip-version-check -qq install -r benchmarks/aggregation_peers.txt
 	@touch $@
 
 $(BIN)/python:
