@@ -11,7 +11,7 @@ from qfl.server_optimizer import (
 )
 from qfl.strategies.aggregation import Aggregation
 from qfl.strategies.convergence import ConvergenceMonitor
-from qfl.strategies.events import ClientReplied, Event, RoundFinished, SetupFinished
+from qfl.strategies.events import ClientReplied, Event, RoundFinished, SetupFinished, SumOpened
 from qfl.strategies.secure import SecureStrategy
 from qfl.strategies.selection import (
     SelectAll,
@@ -46,5 +46,6 @@ __all__ = [
     "ServerState",
     "Session",
     "SetupFinished",
+    "SumOpened",
     "Sums",
 ]

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class SetupFinished:
-    """The run is ready for its first round."""
+    """The run is ready for its first round.
+
+    Attributes:
+        in_clear: Parameters that the server reads of every client.
+    """
 
     clients: int
     scheme: str
@@ -18,6 +22,25 @@ class SetupFinished:
     examples: int
     parameters: int
     notes: tuple[str, ...] = ()
+    in_clear: int = 0
+
+
+@dataclass(frozen=True)
+class SumOpened:
+    """A sum was opened.
+
+    Attributes:
+        round: 0 where that was before the first round.
+        label: What was summed: ``train`` or ``evaluate``; before the first round ``count``,
+            ``moments`` or ``sensitivity``.
+        contributions: How many are in it.
+        opened_by: Who opened it.
+    """
+
+    round: int
+    label: str
+    contributions: int
+    opened_by: str
 
 
 @dataclass(frozen=True)
@@ -57,8 +80,8 @@ class RoundFinished:
     bytes_key_holder: int
     seconds: float
     max_abs_error: float = 0.0
-    phases: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
 
 
-Event = SetupFinished | ClientReplied | RoundFinished
+Event = SetupFinished | SumOpened | ClientReplied | RoundFinished

@@ -123,9 +123,8 @@ class SecureStrategy(Strategy):
         if self.aggregation.selective.by == "sensitivity":
             numbers = max(numbers, layout.length)
         metrics = max(len(self.metrics), len(self.evaluate_metrics))
-        sums = prepare_sums(
-            Session(grid, self.aggregation, timeout), layout.length, metrics, numbers, config
-        )
+        session = Session(grid, self.aggregation, timeout)
+        sums = prepare_sums(session, layout.length, metrics, numbers, config, self._emit)
         self._sums, self._settled = sums, False
         if isinstance(self.selection, SelectBySize):
             self._sizes = sums.session.ask_sizes({CONFIG: config or ConfigRecord()})

@@ -12,11 +12,16 @@ from qfl.records import CONFIG
 from qfl.strategies.events import SetupFinished
 from qfl.strategies.selection import SelectAll, SelectBySize, Selection
 from qfl.strategies.session import Session
-from qfl.strategies.sums import Sums
+from qfl.strategies.sums import OnOpened, Sums
 
 
 def prepare_sums(
-    session: Session, length: int, metrics: int, numbers: int, config: ConfigRecord | None
+    session: Session,
+    length: int,
+    metrics: int,
+    numbers: int,
+    config: ConfigRecord | None,
+    on_opened: OnOpened | None = None,
 ) -> Sums:
     """Meet the clients, have keys made, count examples.
 
@@ -26,11 +31,12 @@ def prepare_sums(
         metrics: Most metrics that travel with an update or an evaluation.
         numbers: Most numbers that :meth:`Sums.numbers` will be asked for.
         config: Goes to clients with the questions asked here.
+        on_opened: Called with every sum that was opened.
 
     Raises:
         FederationError: Somebody is missing or refuses, or there are no examples.
     """
-    sums = Sums(session)
+    sums = Sums(session, on_opened)
     session.meet()
     limbs = session.sums.limbs
     sums.set_up(max(length + 1 + metrics * limbs, numbers * limbs, limbs))
@@ -55,7 +61,14 @@ def describe(sums: Sums, layout: Layout, selection: Selection) -> SetupFinished:
         examples=session.examples,
         parameters=layout.length,
         notes=tuple(_notes(sums, layout, selection)),
+        in_clear=_in_clear(sums, layout),
     )
+
+
+def _in_clear(sums: Sums, layout: Layout) -> int:
+    if sums.session.aggregation.scheme == "plain":
+        return layout.length
+    return 0 if sums.mask is None else int((~sums.mask).sum())
 
 
 def _notes(sums: Sums, layout: Layout, selection: Selection) -> Iterator[str]:

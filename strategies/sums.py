@@ -14,12 +14,14 @@ from qfl.crypto import IntVector, Layout, Step, expect, from_limbs, unpack
 from qfl.errors import CryptoError, FederationError
 from qfl.records import CLEAR, PAYLOAD, PROTECTED, record_bytes
 from qfl.strategies.aggregation import OpenedSum
+from qfl.strategies.events import SumOpened
 from qfl.strategies.openers import opener_of
 from qfl.strategies.opening import Opener
 from qfl.strategies.selective import ClearPart, Mask
 from qfl.strategies.session import Session, reason
 
 OnReply = Callable[[Message, str | None], None]
+OnOpened = Callable[[SumOpened], None]
 
 
 class Sums:
@@ -27,10 +29,11 @@ class Sums:
 
     Args:
         session: Whose participants contribute.
+        on_opened: Called with every sum that was opened.
     """
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, session: Session, on_opened: OnOpened | None = None) -> None:
+        self.session, self._on_opened = session, on_opened
         self.opener: Opener = opener_of(session)
         self.mask: Mask | None = None
         self._clear: ClearPart | None = None
@@ -131,6 +134,8 @@ class Sums:
                 f"{needed} are needed{first}"
             )
         opened = self.opener.open(added)
+        if self._on_opened:
+            self._on_opened(SumOpened(step.round, step.label, added, self.opener.opened_by))
         return OpenedSum(clear.merge(opened) if clear else opened, added)
 
     def numbers(

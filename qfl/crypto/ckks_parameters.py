@@ -136,7 +136,8 @@ def choose_parameters(length: int, sums: SumRange, trust: str = "key_holder") ->
             continue
         special = _SPECIAL_BITS[degree] if trust == "key_holder" else 0
         for data in range(_SMALLEST_PRIME_BITS, min(LARGEST_PRIME_BITS, total - special) + 1):
-            scale = int(_LARGEST_SHARE * 2.0**data / largest)
+            # SEAL takes no scale as wide as the prime, which narrow bounds would ask for.
+            scale = min(int(_LARGEST_SHARE * 2.0**data / largest), 2 ** (data - 1) - 1)
             found = CkksParameters(degree, data, special, scale, trust)
             if scale > 0 and found.failure_bits(length, sums) >= FAILURE_BITS:
                 sound.append(found)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qfl.clients import local_data
-from qfl.conf.schema import BaselinesConfig, ExperimentConfig
+from qfl.conf.schema import BaselinesConfig, ExperimentConfig, SelectiveConfig
 from qfl.errors import DataError
 from qfl.federation.experiment import Experiment
 from qfl.models import twin_of
@@ -16,7 +16,13 @@ from qfl.models import twin_of
 
 def plain_config(config: ExperimentConfig) -> ExperimentConfig:
     """The same federation without encryption."""
-    strategy = replace(config.strategy, scheme="plain", trust="none", release="server")
+    strategy = replace(
+        config.strategy,
+        scheme="plain",
+        trust="none",
+        release="server",
+        selective=SelectiveConfig(),
+    )
     return replace(config, strategy=strategy, baselines=BaselinesConfig())
 
 

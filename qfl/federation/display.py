@@ -80,7 +80,7 @@ class RoundsDisplay:
             self._show(f"{where}, {event.replied}/{event.asked} clients replied")
             if event.error:
                 self._tell_problem(event)
-        else:
+        elif isinstance(event, RoundFinished):
             self._tell_round(event)
             self._show(f"round {min(event.round + 1, self._rounds)}/{self._rounds}")
 

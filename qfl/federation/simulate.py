@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,14 @@ from qfl.federation.engine import Watchers, run_federation
 from qfl.federation.experiment import Experiment
 from qfl.federation.files import drop_torn_line, write_json
 from qfl.federation.run_folder import RunFolder
-from qfl.strategies import ClientReplied, Event, RoundFinished, ServerState, SetupFinished
+from qfl.strategies import (
+    ClientReplied,
+    Event,
+    RoundFinished,
+    ServerState,
+    SetupFinished,
+    SumOpened,
+)
 
 
 def simulate(
@@ -148,8 +155,8 @@ class _Run:
                         )
                 elif isinstance(event, RoundFinished):
                     folder.record_round("main", event)
-                    if event.round:
-                        folder.audit("sum_opened", round=event.round, updates=event.clients)
+                elif isinstance(event, SumOpened):
+                    folder.audit("sum_opened", **asdict(event))
 
             watchers = Watchers(tell, folder.save_checkpoint)
             return run_federation(self.experiment, watchers, self.state)

@@ -54,7 +54,11 @@ def summarize(
             "opened_by": setup.opened_by if setup else "",
             "upload_bytes_per_client": _per_client(trained, "bytes_up"),
             "download_bytes_per_client": _per_client(trained, "bytes_down"),
-            "max_abs_error": max((v["max_abs_error"] for v in trained.values()), default=0.0),
+            "parameters_in_clear": setup.in_clear if setup else None,
+            # Where only clients learn the mean, the server cannot tell how far it is off.
+            "max_abs_error": None
+            if config.strategy.release == "clients"
+            else max((v["max_abs_error"] for v in trained.values()), default=0.0),
         },
         "seconds": {
             "total": round(seconds, 3),
@@ -184,9 +188,11 @@ def print_comparison(summary: dict[str, Any], console: Console) -> None:
     table.add_column("parameters", justify="right")
     table.add_column(metric, justify="right")
     model, baseline = summary["model"], summary["baseline"]
+    # A model that the server does not see is evaluated by clients, on what they train on.
+    own = "" if metric in summary["metrics"] else ", on the clients' training data"
     rows = [
         (
-            f"{model['name']}, federated, {summary['aggregation']['scheme']}",
+            f"{model['name']}, federated, {summary['aggregation']['scheme']}{own}",
             model,
             summary["metrics"],
         )

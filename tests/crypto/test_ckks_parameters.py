@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from scipy.stats import kurtosis, laplace, norm
 
-from qfl.crypto import Ckks, CkksParameters, SumRange, choose_parameters
+from qfl.crypto import Ckks, CkksParameters, SumRange, choose_parameters, make_scheme
 from qfl.crypto.rlwe_ring import seal_ring
 from qfl.errors import ConfigError
 
@@ -193,3 +193,18 @@ def test_noise_of_shared_keys_has_no_such_tail(internals: Any, with_keys: Any) -
     errors = measured_errors(with_keys, scheme, 40, 1, internals, seed=0).ravel()
     assert abs(kurtosis(errors)) < 0.3
     assert np.abs(errors).max() < 6 * errors.std()
+
+
+@pytest.mark.parametrize("trust", ["key_holder", "shared"])
+@pytest.mark.parametrize("bound", [1e-3, 0.02, 0.125, 0.4, 0.5])
+def test_narrow_bounds_get_a_scale_that_seal_takes(bound: float, trust: str) -> None:
+    sums = SumRange(20, bound, 4)
+    scheme = make_scheme("ckks", 5, sums, trust)
+    keys = scheme.generate_keys()
+    key = keys.public if trust == "key_holder" else keys.secret
+    total = scheme.accumulator(5, keys.public)
+    most = sums.capacity // 4
+    for _ in range(4):
+        total.add(scheme.protect(np.array([most, -most, 1, 0, -1]), key))
+    opened = scheme.open(total.result(), 5, keys.secret)
+    assert opened.tolist() == [4 * most, -4 * most, 4, 0, -4]

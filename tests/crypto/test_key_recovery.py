@@ -103,7 +103,7 @@ def play_round(
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("parameters", [SMALL, LARGE, SHARED], ids=["2048", "4096", "shared"])
-def test_internalss_give_the_key_away_and_released_sums_do_not(
+def test_raw_sums_give_the_key_away_and_released_sums_do_not(
     parameters: CkksParameters, size: float, internals: Any
 ) -> None:
     played = play_round(parameters, size, internals)

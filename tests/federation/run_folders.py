@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,33 @@ def build_run(
     return folder
 
 
+def add_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def add_metrics(folder: Path, name: str, values: dict[int, float], run: str = "main") -> None:
+    """A further metric by round."""
+    lines = [{"run": run, "round": i, "metric": name, "value": v} for i, v in values.items()]
+    add_lines(folder / "metrics.jsonl", lines)
+
+
+def add_openings(folder: Path, label: str, contributions: dict[int, int]) -> None:
+    """Opened sums by round in the audit trail."""
+    lines = [
+        {
+            "time": "2026-03-04T05:06:07+0000",
+            "event": "sum_opened",
+            "round": i,
+            "label": label,
+            "contributions": count,
+            "opened_by": "key holder (node 11)",
+        }
+        for i, count in contributions.items()
+    ]
+    add_lines(folder / "audit.jsonl", lines)
+
+
 class Page(HTMLParser):
     """What a reader meets: headings, text, images; and whether every tag is closed."""
 
@@ -210,6 +238,22 @@ class Page(HTMLParser):
             self.headings.append(data)
         if self.open[-2:] == ["figure", "h3"]:
             self.figures.append(data)
+
+
+def facts_of(page: Page) -> dict[str, str]:
+    """The rows of the tables of names and what they are."""
+    pairs = re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td>', page.html)
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+def table_of(page: Page, first: str) -> list[list[str]]:
+    """The cells of the table whose header starts with ``first``, row by row."""
+    (table,) = [
+        table for table in page.html.split("<table>")[1:] if f"<tr><th>{first}</th>" in table
+    ]
+    rows = re.findall(r"<tr>(.*?)</tr>", table.split("</table>")[0])
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
 
 
 def page_of(folder: Path) -> Page:

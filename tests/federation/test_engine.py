@@ -13,7 +13,14 @@ from qfl.crypto import Arrays
 from qfl.errors import FederationError
 from qfl.federation.engine import Watchers, run_federation
 from qfl.federation.experiment import Experiment
-from qfl.strategies import ClientReplied, Event, RoundFinished, ServerState, SetupFinished
+from qfl.strategies import (
+    ClientReplied,
+    Event,
+    RoundFinished,
+    ServerState,
+    SetupFinished,
+    SumOpened,
+)
 
 Configure = Callable[..., ExperimentConfig]
 ENCRYPTED = {"strategy.scheme": "ckks", "strategy.trust": "key_holder"}
@@ -56,9 +63,10 @@ def test_watchers_are_told_in_order(configure: Configure) -> None:
     states: list[ServerState] = []
     experiment = Experiment.prepare(configure({**ENCRYPTED, "strategy.selection.name": "all"}))
     final = run_federation(experiment, Watchers(events.append, states.append))
-    assert isinstance(events[0], SetupFinished)
-    assert (events[0].clients, events[0].examples, events[0].parameters) == (3, 120, 79)
-    assert events[0].opened_by == "key holder (node 4)"
+    setup = next(event for event in events if not isinstance(event, SumOpened))
+    assert isinstance(setup, SetupFinished)
+    assert (setup.clients, setup.examples, setup.parameters) == (3, 120, 79)
+    assert setup.opened_by == "key holder (node 4)"
     rounds = [event for event in events if isinstance(event, RoundFinished)]
     assert [event.round for event in rounds] == [0, 1, 2]
     assert [event.clients for event in rounds] == [0, 3, 3]

@@ -17,6 +17,7 @@ SECTIONS = [
     "Baselines",
     "Held-out predictions",
     "Clients",
+    "Aggregation",
     "Cost of a round",
     "Configuration",
     "Audit trail",

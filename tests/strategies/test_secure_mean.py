@@ -21,6 +21,7 @@ from qfl.strategies import (
     SelectBySize,
     SelectCount,
     SetupFinished,
+    SumOpened,
 )
 
 SIZES = (10, 30, 40)
@@ -171,9 +172,16 @@ def test_events_tell_the_run_from_start_to_end(
     strategy = SecureStrategy(aggregation("ckks", weighting="examples"))
     ran = run(make_toy(SIZES), strategy, rounds=2, evaluate_fn=held_out)
     kinds = [type(event) for event in ran.events]
-    one_round = [ClientReplied] * 3 + [RoundFinished]
-    assert kinds == [SetupFinished, RoundFinished, *one_round, *one_round]
-    setup = ran.events[0]
+    one_round = [ClientReplied] * 3 + [SumOpened, RoundFinished]
+    assert kinds == [SumOpened, SetupFinished, RoundFinished, *one_round, *one_round]
+    sums = [event for event in ran.events if isinstance(event, SumOpened)]
+    assert [(event.round, event.label) for event in sums] == [
+        (0, "count"), (1, "train"), (2, "train"),
+    ]  # fmt: skip
+    assert {(event.contributions, event.opened_by) for event in sums} == {
+        (3, "key holder (node 1)")
+    }
+    setup = ran.events[1]
     assert (setup.clients, setup.scheme, setup.trust) == (3, "ckks", "key_holder")
     assert (setup.examples, setup.parameters) == (80, 7)
     assert setup.opened_by == "key holder (node 1)"
@@ -181,12 +189,12 @@ def test_events_tell_the_run_from_start_to_end(
     assert "reads the other update in a sum of two: set min_clients=3" in setup.notes[1]
     assert "do not collude" in setup.assumption
     assert len(setup.key_id) == 16
-    for start in (2, 6):
+    for start in (3, 8):
         replies = ran.events[start : start + 3]
         assert {reply.node for reply in replies} == {1, 2, 3}
         assert [reply.replied for reply in replies] == [1, 2, 3]
         assert {(reply.asked, reply.error) for reply in replies} == {(3, None)}
-        assert {reply.round for reply in replies} == {(start + 2) // 4}
+        assert {reply.round for reply in replies} == {(start + 2) // 5}
     assert [(e.round, e.rounds, e.clients, e.failures) for e in ran.rounds] == [
         (0, 2, 0, 0),
         (1, 2, 3, 0),
@@ -279,8 +287,9 @@ def test_a_node_that_only_holds_the_key_never_trains(
 
     toy = make_toy(SIZES, mods=[ProtectMod(role=role)])
     ran = run(toy, SecureStrategy(aggregation("ckks", weighting="examples")), rounds=2, nodes=4)
-    assert (ran.events[0].clients, ran.events[0].opened_by) == (3, "key holder (node 4)")
-    assert ran.events[0].notes == ()
+    setup = ran.events[1]
+    assert (setup.clients, setup.opened_by) == (3, "key holder (node 4)")
+    assert setup.notes == ()
     assert {e.node for e in ran.events if isinstance(e, ClientReplied)} == {1, 2, 3}
 
 

@@ -1,11 +1,9 @@
-"""Figures over the rounds: learning curves, bytes and seconds."""
+"""Figures of what was learnt over the rounds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from qfl.federation.report.drawing import (
     BLACK,
@@ -14,25 +12,18 @@ from qfl.federation.report.drawing import (
     ORANGE,
     PURPLE,
     Figure,
+    Line,
     canvas,
+    draw,
+    has_values,
     legend,
     plain_text,
     style,
     to_svg,
     whole_rounds,
 )
-from qfl.federation.report.reading import Run, Series
-from qfl.federation.report.units import (
-    BINARY_UNITS,
-    binary_power,
-    bytes_text,
-    metric_text,
-    number_text,
-    seconds_text,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from qfl.federation.report.reading import Run
+from qfl.federation.report.units import metric_text, number_text
 
 NAMES = {
     "accuracy": "accuracy",
@@ -41,49 +32,41 @@ NAMES = {
     "mae": "MAE",
     "r2": "R²",
     "train_loss": "training loss",
+    "eval_accuracy": "accuracy on the clients' own data",
+    "eval_loss": "loss on the clients' own data",
     "clients": "clients",
     "failures": "failures",
     "bytes_up": "bytes up",
     "bytes_down": "bytes down",
-    "bytes_key_holder": "bytes key holder",
+    "bytes_key_holder": "bytes to open",
     "seconds": "time",
+    "seconds_train": "time to train",
+    "seconds_open": "time to open",
+    "seconds_evaluate": "time of federated evaluation",
+    "seconds_held_out": "time of held-out evaluation",
     "max_abs_error": "largest error",
 }
 """What the metrics of a round are called, in the order in which tables show them."""
 
-UNITS = {"accuracy": "%", "rmse": "units of the target", "mae": "units of the target"}
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a figure, distinguishable by colour, dashes and marker."""
-
-    label: str
-    values: Series
-    colour: str
-    dashes: str
-    marker: str
-    hollow: bool = False
-    size: float = 4.0
-    width: float = 1.6
-
-
-def _has_values(line: Line) -> bool:
-    """Whether there is anything to draw."""
-    return bool(line.values)
+UNITS = {
+    "accuracy": "%",
+    "eval_accuracy": "%",
+    "rmse": "units of the target",
+    "mae": "units of the target",
+}
 
 
 def learning_curve(run: Run, metric: str) -> Figure | None:
-    """A held-out metric over the rounds: the run, its baselines, the pooled model as a level."""
-    scale = 100.0 if metric == "accuracy" else 1.0
-    lines = list(filter(_has_values, _curves(run, metric)))
+    """A metric over the rounds: the run, its baselines, the pooled model as a level."""
+    scale = 100.0 if metric in ("accuracy", "eval_accuracy") else 1.0
+    lines = list(filter(has_values, _curves(run, metric)))
     if not lines:
         return None
     figure = canvas()
     axes = figure.add_subplot()
     style(axes, "round", _axis_label(metric))
     for line in lines:
-        _draw(axes, line, scale)
+        draw(axes, line, scale)
     said = [f"{line.label} ends at {metric_text(metric, _last(line.values))}" for line in lines]
     pooled = run.summary["baseline"].get("pooled", {}).get(metric)
     if pooled is not None and math.isfinite(pooled):
@@ -102,11 +85,12 @@ def learning_curve(run: Run, metric: str) -> Figure | None:
         said.append(f"the pooled model reaches {metric_text(metric, pooled)}")
     whole_rounds(axes)
     legend(figure, axes)
-    rounds = max(max(line.values) for line in lines)
-    name = NAMES.get(metric, metric)
+    first = min(min(line.values) for line in lines)
+    last = max(max(line.values) for line in lines)
+    name = _full_name(metric)
     return Figure(
-        title=f"Held-out {name}",
-        alt=f"Line chart of held-out {name} over rounds 0 to {rounds}: {'; '.join(said)}.",
+        title=name[0].upper() + name[1:],
+        alt=f"Line chart of {name} over rounds {first} to {last}: {'; '.join(said)}.",
         svg=to_svg(figure),
         caption=_distance(run, metric),
     )
@@ -137,71 +121,6 @@ def _distance(run: Run, metric: str) -> str:
     return f"This run and the run without encryption differ by at most {gap} (round {at})."
 
 
-def traffic(run: Run) -> Figure | None:
-    """Bytes over the rounds, both ways, summed over the clients."""
-    names = ("bytes_up", "bytes_down", "bytes_key_holder")
-    up, down, holder = (_trained(run.main(name)) for name in names)
-    if not up and not down:
-        return None
-    largest = max([*up.values(), *down.values(), *holder.values()])
-    power = binary_power(largest)
-    figure = canvas(height=2.9)
-    axes = figure.add_subplot()
-    style(axes, "round", f"sum over all clients ({BINARY_UNITS[power]})")
-    lines = (
-        Line("up: clients to server", up, BLUE, "-", "o"),
-        Line("down: server to clients", down, ORANGE, "--", "s", hollow=True, size=6),
-        Line(
-            "to and from the key holder", holder if any(holder.values()) else {}, GREEN, "-.", "^"
-        ),
-    )
-    for line in filter(_has_values, lines):
-        _draw(axes, line, 1 / 1024**power)
-    axes.set_ylim(bottom=0, top=None if largest else 1)
-    axes.margins(y=0.1)
-    whole_rounds(axes)
-    legend(figure, axes)
-    said = "; ".join(
-        f"{line.label} {bytes_text(sum(line.values.values()) / len(line.values))} on average"
-        for line in filter(_has_values, lines)
-    )
-    return Figure(
-        title="Bytes per round",
-        alt=f"Line chart of bytes per round over all clients: {said}.",
-        svg=to_svg(figure),
-        caption=f"All rounds, without setup and key holder: {bytes_text(sum(up.values()))} up, "
-        f"{bytes_text(sum(down.values()))} down.",
-    )
-
-
-def timing(run: Run) -> Figure | None:
-    """Seconds over the rounds."""
-    parts = (Line("whole round", _trained(run.main("seconds")), BLUE, "-", "o"),)
-    lines = list(filter(_has_values, parts))
-    if not lines:
-        return None
-    largest = max(max(line.values.values()) for line in lines)
-    scale, unit = (1000.0, "ms") if 0 < largest < 1 else (1.0, "s")
-    figure = canvas(height=2.9)
-    axes = figure.add_subplot()
-    style(axes, "round", f"time ({unit})")
-    for line in lines:
-        _draw(axes, line, scale)
-    axes.set_ylim(bottom=0, top=None if largest else 1)
-    whole_rounds(axes)
-    legend(figure, axes)
-    said = [
-        f"{line.label} {seconds_text(sum(line.values.values()) / len(line.values))} on average"
-        for line in lines
-    ]
-    return Figure(
-        title="Time per round",
-        alt=f"Line chart of seconds per round: {'; '.join(said)}.",
-        svg=to_svg(figure),
-        caption=f"On average: {'; '.join(said).replace(' on average', '')}.",
-    )
-
-
 def _curves(run: Run, metric: str) -> list[Line]:
     scheme = run.summary["aggregation"].get("scheme") or "aggregation not recorded"
     model = run.summary["model"].get("name") or "model"
@@ -218,35 +137,17 @@ def _curves(run: Run, metric: str) -> list[Line]:
     return lines
 
 
-def _draw(axes: Axes, line: Line, scale: float) -> None:
-    rounds = sorted(line.values)
-    every = max(1, len(rounds) // 20)
-    axes.plot(
-        rounds,
-        [scale * line.values[i] for i in rounds],
-        color=line.colour,
-        linestyle=line.dashes,
-        linewidth=line.width,
-        marker=line.marker,
-        markersize=line.size,
-        markerfacecolor="none" if line.hollow else line.colour,
-        markeredgecolor=line.colour,
-        markevery=every,
-        label=line.label,
-    )
-
-
-def _trained(values: Series) -> Series:
-    """Without round 0, in which nobody trains, and without what is not finite."""
-    return {i: value for i, value in values.items() if i > 0 and math.isfinite(value)}
-
-
-def _last(values: Series) -> float:
+def _last(values: Mapping[int, float]) -> float:
     return values[max(values)]
 
 
+def _full_name(metric: str) -> str:
+    name = NAMES.get(metric, metric)
+    return name if metric.startswith(("train_", "eval_")) else f"held-out {name}"
+
+
 def _axis_label(metric: str) -> str:
-    if metric == "loss":
+    if metric.endswith("loss"):
         return "loss (mean over examples)"
-    name, unit = NAMES.get(metric, metric), UNITS.get(metric)
-    return f"held-out {name} ({unit})" if unit else f"held-out {name}"
+    unit = UNITS.get(metric)
+    return f"{_full_name(metric)} ({unit})" if unit else _full_name(metric)

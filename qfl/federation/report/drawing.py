@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,49 @@ class Figure:
     svg: str
     wide: bool = False
     caption: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a figure, distinguishable by colour, dashes and marker."""
+
+    label: str
+    values: Mapping[int, float]
+    colour: str
+    dashes: str
+    marker: str
+    hollow: bool = False
+    size: float = 4.0
+    width: float = 1.6
+
+
+def has_values(line: Line) -> bool:
+    """Whether there is anything to draw."""
+    return bool(line.values)
+
+
+def draw(axes: Axes, line: Line, scale: float) -> None:
+    """Draw a line over the rounds, its values multiplied by ``scale``."""
+    rounds = sorted(line.values)
+    every = max(1, len(rounds) // 20)
+    axes.plot(
+        rounds,
+        [scale * line.values[i] for i in rounds],
+        color=line.colour,
+        linestyle=line.dashes,
+        linewidth=line.width,
+        marker=line.marker,
+        markersize=line.size,
+        markerfacecolor="none" if line.hollow else line.colour,
+        markeredgecolor=line.colour,
+        markevery=every,
+        label=line.label,
+    )
+
+
+def trained(values: Mapping[int, float]) -> dict[int, float]:
+    """Without round 0, in which nobody trains, and without what is not finite."""
+    return {i: value for i, value in values.items() if i > 0 and math.isfinite(value)}
 
 
 def canvas(width: float = HALF, height: float = 3.3) -> Canvas:

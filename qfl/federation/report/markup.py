@@ -56,6 +56,7 @@ th:first-child, td:first-child { min-width: 5.5em; padding-left: 4px; }
 td.number, th.number { text-align: right; padding: 6px 8px; }
 td.number { white-space: nowrap; }
 th { overflow-wrap: normal; }
+table.facts th { width: 15.5em; vertical-align: top; }
 details { margin: 12px 0; border: 1px solid var(--line); border-radius: 8px; }
 summary { cursor: pointer; padding: 10px 16px; font-weight: 600; font-size: 0.95rem; }
 details > .inside { padding: 0 16px 12px; }
@@ -67,7 +68,8 @@ pre { margin: 0; padding: 12px 16px; background: var(--tint); border-radius: 6px
   .figures { grid-template-columns: minmax(0, 1fr); }
   dl.headline { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   dl.headline dd { font-size: 1.05rem; }
-  .hint { display: block; }
+  .hint { display: block; } table.facts th { width: 7.5em; }
+  table { font-size: 0.86rem; } td.number, th.number { padding: 6px 4px; }
   figure.wide img { width: 800px; max-width: none; }
 }
 @media print {
@@ -138,6 +140,16 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterabl
         f'<div class="table"><table><thead><tr>{cells("th", header)}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> str:
+    """A table of names and what they are; rows that say nothing are left out."""
+    body = "\n".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+        for name, value in rows
+        if value
+    )
+    return f'<div class="table"><table class="facts"><tbody>\n{body}\n</tbody></table></div>'
 
 
 def folded(title: str, inside: str) -> str:

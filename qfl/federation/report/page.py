@@ -9,7 +9,8 @@ from typing import Any
 
 from qfl.federation.files import write_atomic
 from qfl.federation.report import markup, sections
-from qfl.federation.report.curves import timing, traffic
+from qfl.federation.report.aggregation import aggregation
+from qfl.federation.report.cost import cost
 from qfl.federation.report.files import is_number
 from qfl.federation.report.reading import Run, read_run
 from qfl.federation.report.units import number_text
@@ -57,7 +58,8 @@ def render(run: Run) -> str:
         sections.baselines(run),
         sections.outcome(run),
         sections.clients(run),
-        markup.section("Cost of a round", markup.figures([traffic(run), timing(run)])),
+        aggregation(run),
+        cost(run),
         markup.section(
             "Configuration",
             markup.folded("The resolved configuration", markup.preformatted(run.config_text)),

@@ -58,6 +58,11 @@ class Run:
         """The metric that the task is judged by."""
         return "accuracy" if self.task == "classification" else "rmse"
 
+    @property
+    def blind(self) -> bool:
+        """Whether the model stayed with the clients, so that nobody could evaluate it here."""
+        return bool(self.summary["aggregation"].get("release") == "clients")
+
     def main(self, metric: str) -> Series:
         """A metric of the run itself by round; empty when not recorded."""
         return self.series.get("main", {}).get(metric, {})
@@ -132,7 +137,12 @@ def _add_metric(
 _NUMBERS: dict[str, tuple[str, ...]] = {
     "model": ("parameters",),
     "privacy": ("epsilon", "delta"),
-    "aggregation": ("upload_bytes_per_client", "download_bytes_per_client", "max_abs_error"),
+    "aggregation": (
+        "upload_bytes_per_client",
+        "download_bytes_per_client",
+        "parameters_in_clear",
+        "max_abs_error",
+    ),
     "seconds": ("total", "per_round"),
 }
 _SECTIONS = ("metrics", "baseline", *_NUMBERS, "versions")

@@ -16,12 +16,17 @@ from qfl.federation.report.units import bytes_text, metric_text, number_text, se
 
 def learning(run: Run) -> str:
     """The curves over the rounds, and all values as a table."""
-    metrics = ["accuracy", "loss"] if run.metric == "accuracy" else ["rmse", "loss", "mae", "r2"]
+    metrics = _metrics(run)
     shown = [learning_curve(run, metric) for metric in metrics]
     if not any(shown):
         return markup.section("Learning", markup.paragraph("No round was completed."))
-    said = "Round 0 is the model before training." if 0 in run.main(run.metric) else ""
-    if coincide(run, metrics):
+    said = "Round 0 is the model before training." if 0 in run.main(metrics[0]) else ""
+    if run.blind:
+        said = (
+            "The model stayed with the clients, so these values are their own, on their training "
+            "data, summed under the scheme."
+        )
+    elif coincide(run, metrics):
         said += " In every round this run and the run without encryption coincide exactly: "
         said += "the squares and dashes of the one lie on the points and line of the other."
         shown = [None if figure is None else replace(figure, caption="") for figure in shown]
@@ -33,8 +38,17 @@ def learning(run: Run) -> str:
     )
 
 
+def _metrics(run: Run) -> list[str]:
+    """What is drawn over the rounds."""
+    if run.blind:
+        return [f"eval_{'accuracy' if run.metric == 'accuracy' else 'loss'}", "train_loss"]
+    return ["accuracy", "loss"] if run.metric == "accuracy" else ["rmse", "loss", "mae", "r2"]
+
+
 def _rounds(run: Run) -> str:
-    series = run.series.get("main", {})
+    series = dict(run.series.get("main", {}))
+    if run.blind:
+        series.pop("max_abs_error", None)  # only those who learn the mean could know it
     order = list(NAMES)
     metrics = sorted(series, key=lambda name: ([*order, name].index(name), name))
     rounds = sorted({i for values in series.values() for i in values})
@@ -94,6 +108,11 @@ def baselines(run: Run) -> str:
         "pooled": "Pooled data: a model trained on all clients' data in one place.",
     }
     meaning = "All values are those on the held-out examples; differences are to this run. "
+    if run.blind:
+        meaning = (
+            "All values are those on the held-out examples; this run has none, because its model "
+            "stayed with the clients. "
+        )
     meaning += " ".join(text for key, text in meanings.items() if key in baseline)
     return markup.section(
         "Baselines", markup.paragraph(meaning), markup.table(header, rows, range(2, len(header)))
@@ -112,6 +131,14 @@ def _gap(metric: str, value: float | None, own: float, itself: bool) -> str:
 def outcome(run: Run) -> str:
     """The final model on the held-out examples."""
     title = "Held-out predictions"
+    if run.evaluation is None and run.blind:
+        return markup.section(
+            title,
+            markup.paragraph(
+                "The model stayed with the clients, so nobody evaluated it on the held-out "
+                "examples."
+            ),
+        )
     if run.evaluation is None:
         return markup.section(
             title, markup.paragraph("The run ended before its final evaluation was written.")

@@ -69,6 +69,6 @@ def metric_text(name: str, value: float) -> str:
     >>> metric_text("accuracy", 0.9534), metric_text("loss", 0.3)
     ('95.3 %', '0.3')
     """
-    if name == "accuracy" and math.isfinite(value):
+    if name in ("accuracy", "eval_accuracy") and math.isfinite(value):
         return f"{100 * value:.1f} %"
     return number_text(value)

@@ -31,17 +31,14 @@ def headline_entries(run: Run) -> list[tuple[str, str, str]]:
     """Name, value and detail of the numbers that a reader looks for first."""
     summary, aggregation = run.summary, run.summary["aggregation"]
     scheme, trust = _name(aggregation.get("scheme")), _name(aggregation.get("trust"))
+    scheme_detail = {"plain": "no encryption", "masking": "pairwise masks, no key"}
     planned, clients = run.config.get("rounds"), summary.get("clients")
     done = summary.get("rounds")
     upload, total = aggregation.get("upload_bytes_per_client"), summary["seconds"].get("total")
     per_round = summary["seconds"].get("per_round")
     down = aggregation.get("download_bytes_per_client")
     return [
-        (
-            "Held-out accuracy" if run.metric == "accuracy" else "Held-out RMSE",
-            _metric(run, run.metric),
-            f"loss {_metric(run, 'loss')}",
-        ),
+        _result(run),
         (
             "Rounds",
             UNRECORDED if done is None else number_text(done),
@@ -51,7 +48,7 @@ def headline_entries(run: Run) -> list[tuple[str, str, str]]:
         (
             "Aggregation",
             scheme or UNRECORDED,
-            "no encryption" if scheme == "plain" else f"trust: {trust}" if trust else "",
+            scheme_detail.get(scheme, f"trust: {trust}" if trust else ""),
         ),
         (
             "Upload per client and round",
@@ -72,6 +69,17 @@ def headline_entries(run: Run) -> list[tuple[str, str, str]]:
     ]
 
 
+def _result(run: Run) -> tuple[str, str, str]:
+    """The number that the run is judged by."""
+    if run.blind and run.metric == "accuracy":
+        loss = f"loss {_metric(run, 'eval_loss')}"
+        return "Accuracy, clients' own data", _metric(run, "eval_accuracy"), loss
+    if run.blind:
+        return "Loss, clients' own data", _metric(run, "eval_loss"), ""
+    name = "Held-out accuracy" if run.metric == "accuracy" else "Held-out RMSE"
+    return name, _metric(run, run.metric), f"loss {_metric(run, 'loss')}"
+
+
 def story(run: Run) -> list[str]:
     """A short account of the run: what was trained, how updates were summed, how it ended."""
     return [text for text in (_training(run), _aggregation(run), _ending(run)) if text]
@@ -86,9 +94,9 @@ def _training(run: Run) -> str:
     text = f"{_count(clients, 'client')} trained {model}"
     text += f" ({parameters})" if parameters else ""
     text += f" together for {_count(rounds, 'round')}"
-    dataset = _part(run.config, "dataset").get("name")
+    dataset = config_part(run.config, "dataset").get("name")
     text += f" on the data set {dataset}" if dataset else ""
-    partition = _part(run.config, "partition")
+    partition = config_part(run.config, "partition")
     if partition.get("name"):
         text += f", split by the partitioner {partition['name']}"
         if partition["name"] in ("dirichlet", "quantity") and "alpha" in partition:
@@ -105,17 +113,43 @@ def _aggregation(run: Run) -> str:
     if scheme == "plain":
         sentences.append("Updates were summed without encryption: the server could read each one.")
     elif scheme:
+        how = "pairwise masks" if scheme == "masking" else f"encryption ({scheme})"
         opener = aggregation.get("opened_by")
-        by = f"; only the sum was opened, by the {opener}" if opener else ""
-        sentences.append(f"Updates were summed under encryption ({scheme}){by}.")
+        by = f"; only the sum was opened, by {_with_article(str(opener))}" if opener else ""
+        sentences.append(f"Updates were summed under {how}{by}.")
+        sentences.append(_kept(run))
+        sentences.append(_partly(run))
     if assumption:
         sentences.append(f"What is assumed: {str(assumption).rstrip('.')}.")
     error = aggregation.get("max_abs_error")
-    if error is not None and scheme != "plain":
+    if error is not None and scheme != "plain" and not run.blind:
         sentences.append(
             f"Rounding moved no coordinate of an opened mean by more than {number_text(error)}."
         )
-    return " ".join(sentences)
+    return " ".join(filter(None, sentences))
+
+
+def _with_article(opener: str) -> str:
+    """The opener as part of a sentence; several that open together start with their number."""
+    return opener if opener[:1].isdigit() else f"the {opener}"
+
+
+def _kept(run: Run) -> str:
+    if not run.blind:
+        return ""
+    return "The model stayed with the clients: the server passed on what it could not read."
+
+
+def _partly(run: Run) -> str:
+    clear = run.summary["aggregation"].get("parameters_in_clear")
+    total = run.summary["model"].get("parameters")
+    if not clear or not total:
+        return ""
+    return (
+        f"Protected were {number_text(total - clear)} of {_count(total, 'parameter')}; the other "
+        f"{number_text(clear)} travelled in the clear, and the server could read them of each "
+        "client."
+    )
 
 
 def _ending(run: Run) -> str:
@@ -179,6 +213,7 @@ def _name(value: Any) -> str:
     return str(value).replace("_", " ") if value else ""
 
 
-def _part(config: dict[str, Any], key: str) -> dict[str, Any]:
+def config_part(config: dict[str, Any], key: str) -> dict[str, Any]:
+    """A section of the configuration; empty where it is not one."""
     value = config.get(key)
     return value if isinstance(value, dict) else {}
