@@ -11,6 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from qfl.clients import keeping
 from qfl.clients.keys import box_info, member_keys, public_key, roster_of
 from qfl.crypto import Committee, CommitteeMember, Step, box_for, make_scheme, unpack
+from qfl.crypto.agreement import Request
 from qfl.crypto.members import NAME_BYTES
 from qfl.errors import OpeningRefusedError, PayloadError
 from qfl.records import BOX, MASKED, MODEL, PAYLOAD, bytes_record, record_bytes
@@ -37,8 +38,11 @@ def agree(step: Step, message: Message, context: Context) -> Message:
 
 def share(step: Step, message: Message, context: Context) -> Message:
     """Add the shares agreed on; sealed to the keeper where the server may not learn the sum."""
-    member = _member(step, context)
-    found = member.share(record_bytes(message.content, PAYLOAD))
+    member, asked = _member(step, context), record_bytes(message.content, PAYLOAD)
+    place = Request.from_bytes(asked, len(_committee(step, context).names)).statement.place
+    if place != step.place:
+        raise PayloadError(f"shares for {place} were asked for in the step for {step.place}")
+    found = member.share(asked)
     _remember(member, step, context)
     if step.release == "clients" and step.label == "train":
         keeper = _committee(step, context).roster.member(_keeper(step, context))

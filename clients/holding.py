@@ -89,7 +89,8 @@ def open_sum(asked: Step, message: Message, context: Context) -> Message:
     held["opened"] = holder.opened_json()
     content = RecordDict()
     header, _ = unpack(payload)
-    # The label decides, not the server: a sum of updates goes nowhere but into the model.
+    # A sum that is labelled as one of updates goes nowhere but into the model. Under ckks and
+    # packed the label is what the server says it is; under hybrid clients signed it.
     if step.release == "clients" and header.step == "train":
         masked = record_bytes(message.content, MASKED)
         whole = holder.scheme.finish(values, masked, header.length, place=header.place)

@@ -33,10 +33,13 @@ KEY_BYTES = 32
 _KEY = "qfl-model-key"
 _KEPT = "qfl-kept-model"
 _STATE = "qfl-kept-optimizer"
+_ANSWERED = "qfl-kept-answer"
 
 
 def keep_key(secret: bytes, context: Context) -> None:
     """Remember what the members were given; the key of the model follows from it."""
+    for name in (_KEPT, _STATE, _ANSWERED):
+        context.state.pop(name, None)  # another run's
     context.state[_KEY] = ConfigRecord({"key": _model_key(secret)})
 
 
@@ -49,6 +52,13 @@ def adopt(step: Step, message: Message, context: Context) -> Message:
     """
     if step.release != "clients" or _KEY not in context.state:
         raise OpeningRefusedError("asked to keep a model, but this node made no key for one")
+    if CONFIG not in message.content.config_records or ARRAYS not in message.content.array_records:
+        raise PayloadError("asked to keep a model, but it or its optimizer did not come along")
+    if _KEPT in context.state:
+        raise OpeningRefusedError(
+            "asked to keep a second model in one run: the first one would be told by what is "
+            "released of it"
+        )
     rule = optimizer_from_json(str(message.content.config_records[CONFIG][OPTIMIZER]))
     model = GlobalModel.start(arrays_of(message.content.array_records[ARRAYS]), rule)
     optimizer = str(message.content.config_records[CONFIG][OPTIMIZER])
@@ -64,6 +74,8 @@ def next_model(
 ) -> tuple[IntVector, bytes]:
     """Apply an opened sum to the model that is kept here.
 
+    Asked again for the same place it answers the same, and the model stays where it is.
+
     Args:
         step: What the keys were made for.
         values: The whole sum.
@@ -75,6 +87,11 @@ def next_model(
     """
     if _KEPT not in context.state:
         raise OpeningRefusedError("asked to go on with a model that this node was never given")
+    answered = context.state.config_records.get(_ANSWERED)
+    if answered is not None and answered["place"] == header.place:
+        before, model_before = answered["values"], answered["model"]
+        assert isinstance(before, bytes) and isinstance(model_before, bytes)
+        return np.frombuffer(before, dtype="<i8").astype(np.int64), model_before
     rule = optimizer_from_json(str(context.state.config_records[CONFIG][OPTIMIZER]))
     optimizer = {
         name: np.asarray(array, dtype=np.float64)
@@ -90,7 +107,11 @@ def next_model(
     model, _ = model.step(values[:size], weight, step.sums, rule)
     context.state[_KEPT] = record_of(model.arrays)
     context.state[_STATE] = record_of(dict(model.optimizer))
-    return values[size:], _lock(step.run, model.arrays, context)
+    released, locked = values[size:], _lock(step.run, model.arrays, context)
+    context.state[_ANSWERED] = ConfigRecord(
+        {"place": header.place, "values": released.astype("<i8").tobytes(), "model": locked}
+    )
+    return released, locked
 
 
 def unlock_model(step: Step, message: Message, context: Context) -> None:
@@ -129,7 +150,14 @@ def _unlock(locked: bytes, key: bytes, run: str) -> Arrays:
         (size,) = struct.unpack_from("<I", content)
         arrays = load(content[4 + size :])
         return {name: arrays[name] for name in json.loads(content[4 : 4 + size])}
-    except (SafetensorError, struct.error, ValueError, KeyError, TypeError) as error:
+    except (
+        SafetensorError,
+        struct.error,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ) as error:
         raise PayloadError(f"the locked model cannot be read: {error}") from None
 
 

@@ -16,7 +16,13 @@ from qfl.errors import PayloadError
 from qfl.records import BOX, KEY, MEMBER, PROTECTED, ROSTER, bytes_record, record_bytes
 
 _RUN = "qfl-run"
-TOLD = (KEY, ROSTER, BOX, PROTECTED)
+_CALLED = {
+    KEY: "public key",
+    ROSTER: "roster",
+    BOX: "sealed key",
+    PROTECTED: "choice of what is protected",
+}
+TOLD = tuple(_CALLED)
 
 
 def member_keys(step: Step, context: Context) -> MemberKeys:
@@ -40,9 +46,7 @@ def learn(step: Step, message: Message, context: Context) -> None:
     """
     held = context.state.config_records.get(_RUN)
     if held is None or held["run"] != step.run:
-        for name in TOLD:
-            context.state.pop(name, None)
-        context.state[_RUN] = ConfigRecord({"run": step.run, "terms": _terms(step)})
+        _begin(step, context)
     elif held["terms"] != _terms(step):
         raise PayloadError(
             f"the server changed the terms of run {step.run}: they were {held['terms']!s} and are "
@@ -52,10 +56,29 @@ def learn(step: Step, message: Message, context: Context) -> None:
         if name not in message.content:
             continue
         told = record_bytes(message.content, name)
+        if name in context.state and record_bytes(context.state, name) != told:
+            raise PayloadError(
+                f"the server sent another {_CALLED[name]} in run {step.run}: a run keeps the one "
+                "that it started with"
+            )
         if name == ROSTER:
             _check_roster(told, step, context)
         context.state[name] = bytes_record(told, "told")
         del message.content[name]
+
+
+def _begin(step: Step, context: Context) -> None:
+    """Take up a run, for good: a node that has gone on to another does not come back."""
+    held = context.state.config_records.get(_RUN)
+    left = [] if held is None else [*held["left"], held["run"]]  # type: ignore[misc]
+    if step.run in left:
+        raise PayloadError(
+            f"run {step.run} ended for this node when another one began: it has forgotten what "
+            "that run started with"
+        )
+    for name in TOLD:
+        context.state.pop(name, None)
+    context.state[_RUN] = ConfigRecord({"run": step.run, "terms": _terms(step), "left": left})
 
 
 def _terms(step: Step) -> str:
@@ -67,11 +90,6 @@ def _terms(step: Step) -> str:
 
 
 def _check_roster(told: bytes, step: Step, context: Context) -> None:
-    if ROSTER in context.state and record_bytes(context.state, ROSTER) != told:
-        raise PayloadError(
-            f"the server sent another roster in run {step.run}: a run keeps the roster that it "
-            "started with"
-        )
     keys = member_keys(step, context)
     if Roster.from_bytes(told).member(keys.name) != keys.member:
         raise PayloadError(f"the roster names this node, {keys.name}, with other keys")

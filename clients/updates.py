@@ -78,7 +78,7 @@ def _weight(step: Step, metrics: MetricRecord) -> float:
     examples = metrics.get(NUM_EXAMPLES)
     if not isinstance(examples, int | float) or not 0 <= examples <= step.examples:
         raise PayloadError(
-            f"the app returned {NUM_EXAMPLES}={examples!r}; weighting by examples needs a number "
-            f"between 0 and the {step.examples} counted at the start"
+            f"the app returned no {NUM_EXAMPLES} between 0 and the {step.examples} counted at the "
+            "start, which weighting by examples needs"
         )
     return float(examples) / step.examples

@@ -6,9 +6,13 @@ Flower splits in chunks; as a configuration value they would take twice as long.
 
 from __future__ import annotations
 
+import io
+import math
 import threading
+from tokenize import TokenError
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from numpy.lib import format as npy
 
 from qfl.crypto import Arrays
 from qfl.errors import PayloadError
@@ -61,9 +65,27 @@ def arrays_of(record: ArrayRecord) -> Arrays:
     """
     try:
         with _PARSING:
+            for array in record.values():
+                _check_array(array.data)
             return {name: array.numpy() for name, array in record.items()}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, SyntaxError, OverflowError, RecursionError, EOFError) as error:
         raise PayloadError(f"the arrays of a message cannot be read: {error}") from None
+    except TokenError as error:
+        raise PayloadError(f"the head of an array cannot be read: {error.args[0]}") from None
+
+
+def _check_array(data: bytes) -> None:
+    """Refuse what is no array of numbers of the size that it claims, before numpy allocates it."""
+    file = io.BytesIO(data)
+    if npy.read_magic(file) != (1, 0):
+        raise ValueError("an array is not in version 1.0 of numpy's format")
+    shape, _, kind = npy.read_array_header_1_0(file)
+    claimed = math.prod(shape) * kind.itemsize
+    if kind.hasobject or kind.kind not in "fiubcU" or claimed != len(data) - file.tell():
+        raise ValueError(
+            f"an array of type {kind.str} and {claimed} bytes is claimed, with "
+            f"{len(data) - file.tell()} bytes behind the head"
+        )
 
 
 def record_of(arrays: Arrays) -> ArrayRecord:

@@ -109,6 +109,8 @@ class FedYogi(FedAdam):
         return second - (1 - self.beta2) * square * np.sign(second - square)
 
 
+LARGEST_SETTING = 1e6
+
 OPTIMIZERS: dict[str, type[FedAvg | FedAvgM | FedAdam | FedYogi]] = {
     "fedavg": FedAvg,
     "fedavgm": FedAvgM,
@@ -141,8 +143,9 @@ def optimizer_from_json(text: str) -> ServerOptimizer:
     try:
         settings = json.loads(text)
         kind = OPTIMIZERS[settings.pop("name")]
-        if not all(type(value) in (int, float) for value in settings.values()):
-            raise ValueError("a setting is no number")
+        for key, value in settings.items():
+            if type(value) not in (int, float) or not abs(value) <= LARGEST_SETTING:
+                raise ValueError(f"{key!a} is no number of magnitude up to {LARGEST_SETTING:g}")
         return kind(**settings)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PayloadError(f"the server optimizer cannot be read: {error}") from None

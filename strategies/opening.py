@@ -7,13 +7,22 @@ contribution, ``open``.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
-from qfl.crypto import Accumulator, IntVector, Scheme, Step, pack
-from qfl.errors import FederationError
+from qfl.crypto import (
+    Accumulator,
+    Hybrid,
+    IntVector,
+    Scheme,
+    Step,
+    check_contribution,
+    pack,
+)
+from qfl.errors import FederationError, PayloadError
 from qfl.records import (
     ARRAYS,
     BOX,
@@ -88,7 +97,19 @@ class OneStep:
         return {node: {} for node in nodes}
 
     def add(self, node: int, body: bytes) -> None:
-        """Add a contribution."""
+        """Add a contribution; where contributions are signed, only as its client made it."""
+        session = self.session
+        if isinstance(self._scheme, Hybrid):
+            signed_by = check_contribution(
+                body,
+                self._length,
+                session.public,
+                session.aggregation.trust,
+                self._step.place,
+                session.roster,
+            )
+            if signed_by != session.names[node]:
+                raise PayloadError(f"it sent a contribution that member {signed_by} signed")
         self._total.add(body)
 
     def finish(self, opened: IntVector) -> IntVector:
@@ -149,7 +170,7 @@ class HolderOpens(OneStep):
         step = self._step
         payload = pack(step.header(self._length, contributions), self._total.result())
         records = {PAYLOAD: bytes_record(payload, step.scheme)}
-        request = self.session.step("open", step.round, step.label)
+        request = replace(step, step="open")
         keeps_model = step.release == "clients" and step.step == "train"
         if keeps_model:
             records[MASKED] = bytes_record(self._total.masked(), step.scheme)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord
 
 from qfl.crypto import Committee, HybridSum, IntVector, Roster, pack
+from qfl.crypto.agreement import Statement
+from qfl.crypto.committee import share_of
+from qfl.crypto.members import check_signatures
 from qfl.errors import CryptoError, FederationError
 from qfl.records import (
     ARRAYS,
@@ -69,10 +74,16 @@ class CommitteeOpens(OneStep):
         """
         place = self._step.place
         statement = self._total.statement(place)
-        signatures = self._ask("agree", dict.fromkeys(self.nodes, statement))
+        signed = Statement.from_bytes(statement).signed_text
+
+        def check_signature(name: str, signature: bytes) -> None:
+            check_signatures(signed, {name: signature}, self.committee.roster, 1)
+
+        signatures = self._ask("agree", dict.fromkeys(self.nodes, statement), check_signature)
         requests = {name: self._total.request_for(name, place, signatures) for name in signatures}
-        shares = self._ask("open", requests)
-        if self._step.release == "clients" and self._step.step == "train":
+        sealed = self._step.release == "clients" and self._step.step == "train"
+        shares = self._ask("open", requests, None if sealed else _check_share)
+        if sealed:
             return self._open_at_keeper(shares, contributions)
         try:
             return self.finish(self._total.combine(shares))
@@ -93,12 +104,15 @@ class CommitteeOpens(OneStep):
             PAYLOAD: bytes_record(pack(step.header(self._length, contributions), sealed), "shares"),
             MASKED: bytes_record(self._total.masked(), step.scheme),
         }
-        request = self.session.step("combine", step.round, step.label)
+        request = replace(step, step="combine")
         reply = self.session.ask(self.keeper, request, records)
         self.session.model = record_bytes(reply.content, MODEL)
         return opened_values(reply)
 
-    def _ask(self, kind: str, asked: dict[str, bytes]) -> dict[str, bytes]:
+    def _ask(
+        self, kind: str, asked: dict[str, bytes], check: Callable[[str, bytes], object] | None
+    ) -> dict[str, bytes]:
+        """What members answer; who answers something else is left out."""
         session, step = self.session, self._step
         records: dict[int, dict[str, Any]] = {
             self.nodes[name]: {PAYLOAD: bytes_record(content, kind)}
@@ -107,13 +121,16 @@ class CommitteeOpens(OneStep):
         names = {node: name for name, node in self.nodes.items()}
         answers: dict[str, bytes] = {}
         problems: list[str] = []
-        for reply in session.ask_all(records, session.step(kind, step.round, step.label)):
+        for reply in session.ask_all(records, replace(step, step=kind)):
             node = session.node_of(reply)
             try:
                 if reply.has_error():
                     problems.append(f"member {node} refused: {reason(reply)}")
                 else:
-                    answers[names[node]] = record_bytes(reply.content, PAYLOAD)
+                    answer = record_bytes(reply.content, PAYLOAD)
+                    if check:
+                        check(names[node], answer)
+                    answers[names[node]] = answer
             except CryptoError as error:
                 problems.append(f"member {node}: {error}")
         if len(answers) < (needed := self.committee.threshold):
@@ -123,3 +140,7 @@ class CommitteeOpens(OneStep):
                 f"members answered, at least {needed} must{first}"
             )
         return answers
+
+
+def _check_share(name: str, share: bytes) -> None:
+    share_of(share)

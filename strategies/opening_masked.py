@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from flwr.app import ArrayRecord, Message
@@ -81,7 +82,8 @@ class MaskedOpens:
                 "agree", dict.fromkeys(masked, survivors), server.take_agreement, opening=True
             )
             agreed = set(masked) - set(server.waiting_for)
-            signed = {name: server.signatures_for(name) for name in sorted(agreed)}
+            # Asked for even where nobody agreed: the refusal says how many did.
+            signed = {name: server.signatures_for(name) for name in sorted(agreed) or masked[:1]}
             self._exchange("reveal", signed, server.take_reveal, opening=True)
             return server.result()
         except CryptoError as error:
@@ -91,7 +93,7 @@ class MaskedOpens:
         self, kind: str, sent: dict[str, bytes], take: Take, opening: bool = False
     ) -> None:
         session = self.session
-        step = session.step(kind, self._step.round, self._step.label)
+        step = replace(self._step, step=kind)
         records: dict[int, dict[str, Any]] = {
             self._nodes[name]: {PAYLOAD: bytes_record(content, kind)} if content else {}
             for name, content in sent.items()

@@ -78,7 +78,7 @@ class Session:
         """
         needed = self.aggregation.min_clients
         nodes = self._wait_for_nodes(needed)
-        roles: dict[int, dict[str, float]] = {}
+        roles: dict[int, dict[str, int]] = {}
         members: dict[int, Member] = {}
         problems = self.problems = []
         for reply in self.collect(self.messages(nodes, self.step("hello"), "train", {})):
@@ -89,9 +89,13 @@ class Session:
                 problems.append(f"node {node}: it does not carry qfl's protect mod")
             else:
                 try:
+                    role = _roles(reply)
                     if self.aggregation.needs_roster:
-                        members[node] = Member.from_bytes(record_bytes(reply.content, MEMBER))
-                    roles[node] = dict(reply.content.metric_records["roles"])  # type: ignore[arg-type]
+                        member = Member.from_bytes(record_bytes(reply.content, MEMBER))
+                        if member in members.values():
+                            raise PayloadError("it announced the keys of another node")
+                        members[node] = member
+                    roles[node] = role
                 except CryptoError as error:
                     problems.append(f"node {node}: {error}")
         # Ordered by the clients' own numbers where they have any: node ids are random on some
@@ -295,6 +299,14 @@ def _size(reply: Message) -> int:
             if name == "count" and array.shape == (1,) and 0 <= (size := float(array[0])) < 2**53:
                 return int(size)
     raise PayloadError("its reply to query.count holds no array 'count' with one number >= 0")
+
+
+def _roles(reply: Message) -> dict[str, int]:
+    roles = reply.content.metric_records["roles"]
+    found = {name: value for name, value in roles.items() if isinstance(value, int)}
+    if len(found) != len(roles):
+        raise PayloadError("it does not say what it does in whole numbers")
+    return found
 
 
 def reason(reply: Message) -> str:

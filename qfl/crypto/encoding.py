@@ -98,8 +98,8 @@ def check_capacity(values: IntVector, sums: SumRange) -> None:
     largest = max(int(values.max()), -int(values.min()))
     if largest > sums.capacity:
         raise RangeError(
-            f"a value of {largest} grid steps exceeds {sums.capacity}, the most that these "
-            "parameters sum without wrapping: lower client.lr or raise strategy.bound"
+            f"a value exceeds {sums.capacity} grid steps, the most that these parameters sum "
+            "without wrapping: lower client.lr or raise strategy.bound"
         )
 
 
@@ -137,10 +137,11 @@ def to_grid(
             f"the update holds {int((~np.isfinite(flat)).sum())} values that are NaN or infinite: "
             "training diverged; lower client.lr"
         )
-    if flat.size and (largest := float(np.abs(flat).max())) > sums.bound:
+    if flat.size and float(np.abs(flat).max()) > sums.bound:
+        # How large is not said: what is refused here is told to the server.
         raise RangeError(
-            f"the update holds a coordinate of magnitude {largest:.6g}; the scheme sums at most "
-            f"{sums.bound:g} without wrapping: lower client.lr or raise strategy.bound"
+            f"the update holds a coordinate beyond {sums.bound:g}, the most that the scheme sums "
+            "without wrapping: lower client.lr or raise strategy.bound"
         )
     steps = flat * (weight * 2.0**sums.fraction_bits)
     if uniform is None:

@@ -254,10 +254,10 @@ class Hybrid:
 
     def _check_noise(self, largest: float) -> None:
         if largest > self.parameters.noise + 0.5:
+            # How much is left is not said: it is a linear equation in the summed key.
             raise PayloadError(
-                f"the opened key does not fit the masked sum: noise of {largest:.0f} is left, at "
-                f"most {self.parameters.noise} is allowed; was a contribution added on one side "
-                "only, or masked for another place?"
+                "the opened key does not fit the masked sum: more noise is left than can be; was a "
+                "contribution added on one side only, or masked for another place?"
             )
 
 

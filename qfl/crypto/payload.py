@@ -15,6 +15,7 @@ from qfl.errors import PayloadError
 
 MAGIC = b"qfl1"
 MAX_HEADER_BYTES = 4096
+LARGEST_NUMBER = 2**53
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Header:
         length: Number of integers in the protected vector.
         contributions: Updates in the body: 1 from a client, more in a sum.
         attempt: 0, and one more each time that the step is repeated.
+        terms: Digest of what clients were told of weights and grid; see :attr:`Step.weights`.
     """
 
     scheme: str
@@ -40,11 +42,22 @@ class Header:
     length: int
     contributions: int = 1
     attempt: int = 0
+    terms: str = ""
 
     @property
     def place(self) -> str:
-        """Run, round, step and attempt as one text, which protection is bound to."""
-        return f"{self.run}/{self.round}/{self.step}/{self.attempt}"
+        """Run, round, step, attempt and terms as one text, which protection is bound to."""
+        place = f"{self.run}/{self.round}/{self.step}/{self.attempt}"
+        return f"{place}/{self.terms}" if self.terms else place
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be written and sent; half of a surrogate pair cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def pack(header: Header, body: bytes) -> bytes:
@@ -94,8 +107,12 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
         value = getattr(header, item.name)
         if type(value).__name__ != item.type:
             raise PayloadError(f"payload header has {item.name}={value!r}, expected {item.type}")
-        if item.type == "int" and value < 0:
-            raise PayloadError(f"payload header has {item.name}={value}, expected 0 or more")
+        if item.type == "int" and not 0 <= value <= LARGEST_NUMBER:
+            raise PayloadError(
+                f"payload header has a number {item.name} below 0 or above {LARGEST_NUMBER}"
+            )
+        if item.type == "str" and not is_text(value):
+            raise PayloadError(f"payload header has {item.name}={value!a}, which is no text")
     body = data[8 + size :]
     # Header bytes in full, not the digest alone: spaces in JSON could be changed unnoticed.
     if data[8 : 8 + size] != _with_digest(header, body):

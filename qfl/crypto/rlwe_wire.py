@@ -93,6 +93,8 @@ class Section:
         if self.drop:
             found <<= np.uint64(self.drop)
             found |= np.uint64(1 << (self.drop - 1))
+            # The middle of what was cut may lie past the prime; SEAL takes no such coefficient.
+            np.minimum(found, np.uint64(self.prime - 1), out=found)
         return found
 
 

@@ -5,13 +5,14 @@ The server proposes it, so the client checks every field before it acts on it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from qfl.conf.trust import RELEASES, check_trust
 from qfl.crypto.encoding import ROUNDINGS, SumRange
-from qfl.crypto.payload import Header
+from qfl.crypto.payload import LARGEST_NUMBER, Header, is_text
 from qfl.errors import ConfigError, PayloadError, unknown_name
 
 _LEAST = {
@@ -102,7 +103,18 @@ class Step:
             length=length,
             contributions=contributions,
             attempt=self.attempt,
+            terms=self.weights,
         )
+
+    @property
+    def weights(self) -> str:
+        """Digest of all that decides how much each client counts.
+
+        Were clients told different numbers, all but one could be made to weigh nothing. Where
+        protection is bound to a place, it is bound to this too.
+        """
+        told = (self.clients, self.examples, float(self.bound), self.fraction_bits, self.metrics)
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
     @property
     def sums(self) -> SumRange:
@@ -132,7 +144,8 @@ class Step:
                 raise TypeError(f"it has no '{min(missing)}'")
             step = Step(**values)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise PayloadError(f"the server's step cannot be read: {error}") from None
+            said = str(error).encode(errors="backslashreplace").decode()
+            raise PayloadError(f"the server's step cannot be read: {said}") from None
         for item in fields(Step):
             _check_type(item.name, str(item.type), getattr(step, item.name))
         if step.step not in STEPS:
@@ -168,9 +181,16 @@ class Step:
 def _check_type(name: str, kind: str, value: Any) -> None:
     if kind == "float" and type(value) is int:
         return
+    texts: tuple[Any, ...] = ()
     if kind.startswith("tuple"):
         right = isinstance(value, tuple) and all(isinstance(entry, str) for entry in value)
+        texts = value if right else ()
     else:
         right = type(value).__name__ == kind
-    if not right:
-        raise PayloadError(f"the server's step has {name}={value!r}, expected {kind}")
+        texts = (value,) if right and kind == "str" else ()
+    if not right or not all(map(is_text, texts)):
+        raise PayloadError(f"the server's step has {name}={value!a}, expected {kind}")
+    if kind == "int" and abs(value) > LARGEST_NUMBER:
+        raise PayloadError(
+            f"the server's step has a number {name} beyond {LARGEST_NUMBER} in magnitude"
+        )

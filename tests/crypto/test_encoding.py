@@ -56,9 +56,10 @@ def test_to_grid_refuses_nan_and_infinity_and_counts_them(values: list[float], c
         to_grid(values, 0.5, SUMS)
 
 
-def test_to_grid_refuses_a_coordinate_out_of_bound_and_names_both_numbers() -> None:
-    with pytest.raises(RangeError, match=r"magnitude 2\.5; .* at most 2 without.*strategy\.bound"):
+def test_to_grid_refuses_a_coordinate_out_of_bound_without_telling_it() -> None:
+    with pytest.raises(RangeError, match=r"beyond 2, .* without.*strategy\.bound") as refusal:
         to_grid([0.1, -2.5, 2.2], 0.001, SUMS)
+    assert "2.5" not in str(refusal.value)
     assert to_grid([-2.0, 2.0], 1.0, SUMS).tolist() == [-(2**21), 2**21]
 
 
@@ -167,7 +168,7 @@ def test_ranges_that_cannot_work_are_refused(
 @pytest.mark.parametrize("value", [MOST + 1, -MOST - 1, 2**63 - 1, -(2**63)])
 def test_integers_past_the_capacity_are_refused(value: int) -> None:
     # The magnitude of the smallest int64 does not fit an int64: numpy's abs of it is negative.
-    with pytest.raises(RangeError, match=rf"a value of {abs(value)} grid steps exceeds {MOST}"):
+    with pytest.raises(RangeError, match=rf"a value exceeds {MOST} grid steps"):
         check_capacity(np.array([0, value], dtype=np.int64), SUMS)
 
 

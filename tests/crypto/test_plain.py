@@ -41,7 +41,7 @@ def test_every_step_of_the_grid_survives_float32(bits: int, data: st.DataObject)
 
 @pytest.mark.parametrize("value", [MOST + 1, -MOST - 1, -(2**63)])
 def test_protect_refuses_values_past_the_capacity(value: int) -> None:
-    with pytest.raises(RangeError, match=rf"a value of {abs(value)} grid steps exceeds {MOST}"):
+    with pytest.raises(RangeError, match=rf"a value exceeds {MOST} grid steps"):
         SCHEME.protect(np.array([value], dtype=np.int64), b"")
 
 

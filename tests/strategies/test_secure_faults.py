@@ -91,7 +91,7 @@ def test_an_update_beyond_the_bound_is_that_clients_problem(
     toy = make_toy()
     toy.updates[2][:] = 5.0
     ran = run(toy, plain())
-    assert "coordinate of magnitude" in problems(ran)[3]
+    assert "a coordinate beyond" in problems(ran)[3]
     assert "lower client.lr or raise strategy.bound" in problems(ran)[3]
     assert ran.rounds[-1].clients == 2
 
