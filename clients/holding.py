@@ -93,8 +93,7 @@ def open_sum(asked: Step, message: Message, context: Context) -> Message:
     # packed the label is what the server says it is; under hybrid clients signed it.
     if step.release == "clients" and header.step == "train":
         masked = record_bytes(message.content, MASKED)
-        whole = holder.scheme.finish(values, masked, header.length, place=header.place)
-        values, model = keeping.next_model(step, whole, header, context)
+        values, model = keeping.next_model(step, values, masked, header, context)
         content[MODEL] = bytes_record(model, "model")
     content[PAYLOAD] = ArrayRecord({"data": Array(values)})
     return Message(content, reply_to=message)

@@ -6,6 +6,7 @@ locked under a key that only the members of the run have. The server passes it o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 
@@ -13,7 +14,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from qfl.clients.keys import boxed_secret
-from qfl.crypto import Arrays, Header, IntVector, Layout, Step, from_grid, lock, unlock
+from qfl.crypto import Arrays, Header, IntVector, Layout, Step, from_grid, lock, make_scheme, unlock
 from qfl.crypto.sealing import derive
 from qfl.errors import OpeningRefusedError, PayloadError
 from qfl.global_model import GlobalModel
@@ -70,7 +71,7 @@ def adopt(step: Step, message: Message, context: Context) -> Message:
 
 
 def next_model(
-    step: Step, values: IntVector, header: Header, context: Context
+    step: Step, opened: IntVector, masked: bytes, header: Header, context: Context
 ) -> tuple[IntVector, bytes]:
     """Apply an opened sum to the model that is kept here.
 
@@ -78,7 +79,8 @@ def next_model(
 
     Args:
         step: What the keys were made for.
-        values: The whole sum.
+        opened: What was opened here.
+        masked: The rest of the sum, as the server sent it.
         header: Where it belongs.
         context: This node's.
 
@@ -88,10 +90,19 @@ def next_model(
     if _KEPT not in context.state:
         raise OpeningRefusedError("asked to go on with a model that this node was never given")
     answered = context.state.config_records.get(_ANSWERED)
-    if answered is not None and answered["place"] == header.place:
+    # Before anything is worked out: whether another masked sum fits the key would tell of the key.
+    digest = hashlib.sha256(masked + opened.astype("<i8").tobytes()).digest()
+    if answered is not None and header.round <= int(str(answered["round"])):
+        if (answered["place"], answered["digest"]) != (header.place, digest):
+            raise OpeningRefusedError(
+                f"the kept model has gone on with another sum for round {answered['round']!s}: it "
+                f"takes none of round {header.round} any more"
+            )
         before, model_before = answered["values"], answered["model"]
         assert isinstance(before, bytes) and isinstance(model_before, bytes)
         return np.frombuffer(before, dtype="<i8").astype(np.int64), model_before
+    scheme = make_scheme(step.scheme, step.longest, step.sums, step.trust)
+    values = scheme.finish(opened, masked, header.length, place=header.place)
     rule = optimizer_from_json(str(context.state.config_records[CONFIG][OPTIMIZER]))
     optimizer = {
         name: np.asarray(array, dtype=np.float64)
@@ -109,7 +120,13 @@ def next_model(
     context.state[_STATE] = record_of(dict(model.optimizer))
     released, locked = values[size:], _lock(step.run, model.arrays, context)
     context.state[_ANSWERED] = ConfigRecord(
-        {"place": header.place, "values": released.astype("<i8").tobytes(), "model": locked}
+        {
+            "place": header.place,
+            "round": header.round,
+            "digest": digest,
+            "values": released.astype("<i8").tobytes(),
+            "model": locked,
+        }
     )
     return released, locked
 
@@ -120,6 +137,10 @@ def unlock_model(step: Step, message: Message, context: Context) -> None:
     Raises:
         PayloadError: It is not locked for the members of this run.
     """
+    if message.content.array_records.keys() - {MODEL}:
+        raise PayloadError(
+            "the server sent arrays in the clear, in a run in which the model comes locked"
+        )
     key = _model_key(boxed_secret(step, context))
     locked = record_bytes(message.content, MODEL)
     del message.content[MODEL]

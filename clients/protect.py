@@ -11,6 +11,7 @@ The same mod makes a node a key holder when the server asks it to generate the k
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from flwr.app import Context, Message, MetricRecord, RecordDict
@@ -22,7 +23,16 @@ from qfl.clients.masking import Masking
 from qfl.clients.updates import numbers, weighed
 from qfl.crypto import CORRUPTED, DROPOUT, IntVector, Plain, Step, make_scheme, pack
 from qfl.errors import PayloadError
-from qfl.records import CLEAR, INBOX, MODEL, PAYLOAD, STEP, arrays_of, bytes_record, record_bytes
+from qfl.records import (
+    CLEAR,
+    INBOX,
+    PAYLOAD,
+    STEP,
+    arrays_of,
+    bytes_record,
+    content_digest,
+    record_bytes,
+)
 
 Next = Callable[[Message, Context], Message]
 
@@ -140,13 +150,14 @@ class ProtectMod:
                 f"step {step.step} does not go with a message of type '{kind}': a trained model "
                 "could be summed as if it were a statistic"
             )
+        step = _bound(step, message)
         key = protecting_key(step, context)
         del message.content[STEP]
         inbox = b""
         if step.scheme == "masking":
             inbox = record_bytes(message.content, INBOX)
             del message.content[INBOX]
-        if step.release == "clients" and MODEL in message.content:
+        if step.release == "clients" and step.step != "sum":
             keeping.unlock_model(step, message, context)
         before = {name: arrays_of(record) for name, record in message.content.array_records.items()}
 
@@ -167,6 +178,20 @@ class ProtectMod:
             body = scheme.protect(values, key, place=step.place, signer=signer)
         content[PAYLOAD] = bytes_record(pack(step.header(values.size), body), step.scheme)
         return Message(content, reply_to=message)
+
+
+def _bound(step: Step, message: Message) -> Step:
+    """The step, bound to the model and settings that came with it.
+
+    Raises:
+        PayloadError: The server told of others.
+    """
+    content = content_digest(message.content)
+    if step.content not in ("", content):
+        raise PayloadError(
+            f"the server told of a model and settings with digest {step.content} and sent {content}"
+        )
+    return replace(step, content=content)
 
 
 def _split(values: IntVector, mask: NDArray[np.bool_]) -> tuple[IntVector, IntVector]:

@@ -6,12 +6,14 @@ Flower splits in chunks; as a configuration value they would take twice as long.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import threading
+from collections.abc import Mapping
 from tokenize import TokenError
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.lib import format as npy
 
 from qfl.crypto import Arrays
@@ -71,7 +73,7 @@ def arrays_of(record: ArrayRecord) -> Arrays:
     except (TypeError, ValueError, SyntaxError, OverflowError, RecursionError, EOFError) as error:
         raise PayloadError(f"the arrays of a message cannot be read: {error}") from None
     except TokenError as error:
-        raise PayloadError(f"the head of an array cannot be read: {error.args[0]}") from None
+        raise PayloadError(f"the arrays of a message cannot be read: {error.args[0]}") from None
 
 
 def _check_array(data: bytes) -> None:
@@ -108,6 +110,28 @@ def content_bytes(message: Message) -> int:
 
 def _value_bytes(value: object) -> int:
     return len(value) if isinstance(value, bytes) else len(str(value))
+
+
+def content_digest(content: Mapping[str, object]) -> str:
+    """Digest of what an app is sent: models, settings, everything but qfl's own parts.
+
+    Protection is bound to it, so that contributions of clients that were sent different models do
+    not add up to anything: a server could otherwise make all updates vanish but one (Pasquini,
+    Francati and Ateniese 2022).
+    """
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        if name.startswith("qfl") and name != MODEL:
+            continue
+        record = content[name]
+        digest.update(f"{name}\0{type(record).__name__}\0".encode())
+        if isinstance(record, ArrayRecord):
+            for key, array in record.items():
+                digest.update(f"{key}\0{array.dtype}\0{array.shape}\0{array.stype}\0".encode())
+                digest.update(hashlib.sha256(array.data).digest())
+        elif isinstance(record, ConfigRecord | MetricRecord):
+            digest.update(repr(sorted(record.items())).encode())
+    return digest.hexdigest()[:32]
 
 
 def step_record(step_json: str) -> ConfigRecord:

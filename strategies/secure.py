@@ -321,8 +321,7 @@ class SecureStrategy(Strategy):
         assert self._step is not None and self._state is not None
         step, last = self._step, self._state
         size = Layout.of(last.arrays).length
-        length = size + self._numbers_length(self.metrics)
-        opened = self.sums.gather(replies, step, length, self._on_reply(server_round))
+        opened = self.sums.gather(replies, self._on_reply(server_round))
         count, sums = opened.contributions, step.sums
         self._failures += self._asked - count
         what = f"round {step.round}, {step.label}"
@@ -360,7 +359,7 @@ class SecureStrategy(Strategy):
             return None
         assert self._step is not None
         step = self._step
-        opened = self.sums.gather(replies, step, self._numbers_length(self.evaluate_metrics))
+        opened = self.sums.gather(replies)
         self._failures += self._asked - opened.contributions
         what = f"round {step.round}, {step.label}"
         means = means_of(opened.values, step.sums, opened.contributions, what)

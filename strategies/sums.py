@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from flwr.app import Message
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from qfl.crypto import IntVector, Layout, Step, expect, from_limbs, unpack
 from qfl.errors import CryptoError, FederationError
-from qfl.records import CLEAR, PAYLOAD, PROTECTED, record_bytes
+from qfl.records import CLEAR, PAYLOAD, PROTECTED, content_digest, record_bytes
 from qfl.strategies.aggregation import OpenedSum
 from qfl.strategies.events import SumOpened
 from qfl.strategies.openers import opener_of
@@ -37,6 +38,8 @@ class Sums:
         self.opener: Opener = opener_of(session)
         self.mask: Mask | None = None
         self._clear: ClearPart | None = None
+        self._step: Step
+        self._length = 0
 
     def choose(self, layout: Layout, asked: dict[str, Any]) -> None:
         """Settle which parameters are protected, and have everybody told.
@@ -72,7 +75,8 @@ class Sums:
             kind: Flower's message type.
             records: For all of them.
         """
-        self._clear = None
+        step = replace(step, content=content_digest(records))
+        self._step, self._length, self._clear = step, length, None
         if self.mask is not None and step.step == "train":
             self._clear = ClearPart(step, self.mask)
             length -= self._clear.header.length
@@ -82,25 +86,21 @@ class Sums:
     def gather(
         self,
         replies: Iterable[Message],
-        step: Step,
-        length: int,
         on_reply: OnReply | None = None,
         needed: int | None = None,
     ) -> OpenedSum:
         """Add payloads as they arrive, and have the sum opened.
 
         Args:
-            replies: As they come.
-            step: What was asked for.
-            length: Values in the vectors.
+            replies: To what :meth:`ask` made, as they come.
             on_reply: Called with each reply and what is wrong with it.
             needed: Fewest usable replies; unset, ``min_clients``. With fewer, nothing is opened.
 
         Raises:
             FederationError: Too few usable replies, or whoever opens refused.
         """
-        session, clear = self.session, self._clear
-        expected = step.header(length - (clear.header.length if clear else 0))
+        session, clear, step = self.session, self._clear, self._step
+        expected = step.header(self._length - (clear.header.length if clear else 0))
         added, problems, heard = 0, [], set()
         for reply in replies:
             node, problem = session.node_of(reply), None
@@ -155,7 +155,7 @@ class Sums:
         # A sum of some, and later of all, would give away the rest: all must answer, or nothing is
         # opened.
         needed = len(session.clients)
-        opened = self.gather(session.collect(messages), step, length, needed=needed)
+        opened = self.gather(session.collect(messages), needed=needed)
         return from_limbs(opened.values, session.sums)
 
 

@@ -31,7 +31,8 @@ class Header:
         length: Number of integers in the protected vector.
         contributions: Updates in the body: 1 from a client, more in a sum.
         attempt: 0, and one more each time that the step is repeated.
-        terms: Digest of what clients were told of weights and grid; see :attr:`Step.weights`.
+        terms: Digest of what clients were told of weights, and of what they were sent; see
+            :attr:`Step.weights`.
     """
 
     scheme: str

