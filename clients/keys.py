@@ -63,8 +63,12 @@ def learn(step: Step, message: Message, context: Context) -> None:
             )
         if name == ROSTER:
             _check_roster(told, step, context)
+        if name == PROTECTED:
+            _check_choice(step, context)
         context.state[name] = bytes_record(told, "told")
         del message.content[name]
+    if step.step == "train":
+        context.state.config_records[_RUN]["trained"] = True
 
 
 def _begin(step: Step, context: Context) -> None:
@@ -78,7 +82,9 @@ def _begin(step: Step, context: Context) -> None:
         )
     for name in TOLD:
         context.state.pop(name, None)
-    context.state[_RUN] = ConfigRecord({"run": step.run, "terms": _terms(step), "left": left})
+    context.state[_RUN] = ConfigRecord(
+        {"run": step.run, "terms": _terms(step), "left": left, "trained": False}
+    )
 
 
 def _terms(step: Step) -> str:
@@ -87,6 +93,16 @@ def _terms(step: Step) -> str:
         f"scheme {step.scheme}, trust {step.trust}, release {step.release}, at least "
         f"{step.min_clients} clients, bound {step.bound:g}, grid 2^-{step.fraction_bits}"
     )
+
+
+def _check_choice(step: Step, context: Context) -> None:
+    """A part in the clear is settled before the first training, or there is none."""
+    if step.release == "clients" or (
+        PROTECTED not in context.state and context.state.config_records[_RUN]["trained"]
+    ):
+        raise PayloadError(
+            f"the server sent a choice of what is protected, in run {step.run} in which all is"
+        )
 
 
 def _check_roster(told: bytes, step: Step, context: Context) -> None:

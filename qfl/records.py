@@ -35,6 +35,8 @@ MODEL = "qfl-model"
 CLEAR = "qfl-clear"
 PROTECTED = "qfl-protected"
 OPTIMIZER = "qfl-optimizer"
+# What the mod takes out before an app sees the message.
+_NOT_FOR_APPS = frozenset({STEP, KEY, ROSTER, BOX, PROTECTED, INBOX})
 CONFIG = "config"
 ARRAYS = "arrays"
 METRICS = "metrics"
@@ -121,17 +123,22 @@ def content_digest(content: Mapping[str, object]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(content):
-        if name.startswith("qfl") and name != MODEL:
+        if name in _NOT_FOR_APPS:
             continue
         record = content[name]
-        digest.update(f"{name}\0{type(record).__name__}\0".encode())
+        parts: list[object] = [name, type(record).__name__]
         if isinstance(record, ArrayRecord):
             for key, array in record.items():
-                digest.update(f"{key}\0{array.dtype}\0{array.shape}\0{array.stype}\0".encode())
-                digest.update(hashlib.sha256(array.data).digest())
+                bytes_of = hashlib.sha256(array.data).hexdigest()
+                parts.append((key, array.dtype, tuple(array.shape), array.stype, bytes_of))
         elif isinstance(record, ConfigRecord | MetricRecord):
-            digest.update(repr(sorted(record.items())).encode())
-    return digest.hexdigest()[:32]
+            parts.extend(sorted(record.items()))
+        # Each part with its length in front: no two contents read alike when joined.
+        for part in parts:
+            text = repr(part).encode(errors="surrogatepass")
+            digest.update(len(text).to_bytes(8, "little") + text)
+        digest.update(len(parts).to_bytes(8, "little"))
+    return digest.hexdigest()
 
 
 def step_record(step_json: str) -> ConfigRecord:

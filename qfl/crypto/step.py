@@ -125,7 +125,7 @@ class Step:
             self.metrics,
             self.content,
         )
-        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr(told).encode()).hexdigest()
 
     @property
     def sums(self) -> SumRange:

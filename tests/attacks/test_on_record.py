@@ -86,7 +86,7 @@ def test_a_refusal_by_a_committee(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         FederationError,
         match=r"round 1, train: 0 of 3 committee members answered, at least 2 must; member \d "
-        r"refused: asked to open a sum of 3 updates at .*/1/train/0/[0-9a-f]{16}; at least 4 are",
+        r"refused: asked to open a sum of 3 updates at .*/1/train/0/[0-9a-f]{64}; at least 4 are",
     ):
         clients().run(strategy("hybrid", "committee"), 1, LENGTH)
 
