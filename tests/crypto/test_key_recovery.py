@@ -9,6 +9,9 @@ point z of the ring, and at its conjugate 1/z,
 Two sums under one key give two such equations in the two unknowns s(z) and s(1/z). The attacker
 encodes the decrypted values again, at twice the scale; where the rounding of the encoding takes
 every error away, each point of the secret is found.
+
+Here the attack is written out plainly, for one sum of two ciphertexts;
+``tests/attacks/test_key_recovery_many.py`` runs it for all parameters, on up to fifty sums.
 """
 
 from __future__ import annotations
