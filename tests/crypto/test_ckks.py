@@ -115,7 +115,7 @@ def test_uploads_have_the_size_that_was_promised(small: Any, small_shared: Any) 
 
 @pytest.mark.parametrize("value", [2**21 + 11, -(2**21) - 11, -(2**63)])
 def test_a_value_past_the_capacity_is_refused_before_encryption(small: Any, value: int) -> None:
-    with pytest.raises(RangeError, match=rf"a value of {abs(value)} grid steps exceeds 2097162"):
+    with pytest.raises(RangeError, match="a value exceeds 2097162 grid steps"):
         small.scheme.protect(np.array([0, value]), b"a key that is never read")
 
 

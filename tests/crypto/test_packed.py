@@ -150,7 +150,7 @@ def test_the_order_of_contributions_does_not_matter(packed: Any) -> None:
 
 @pytest.mark.parametrize("value", [65547, -65547, -(2**63)])
 def test_a_value_past_the_capacity_is_refused_before_encryption(packed: Any, value: int) -> None:
-    with pytest.raises(RangeError, match=rf"a value of {abs(value)} grid steps exceeds 65546"):
+    with pytest.raises(RangeError, match="a value exceeds 65546 grid steps"):
         packed.scheme.protect(np.array([0, value]), b"a key that is never read")
 
 
