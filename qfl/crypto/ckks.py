@@ -19,19 +19,18 @@ from typing import Any
 import numpy as np
 
 from qfl.crypto.ckks_parameters import CkksParameters, choose_parameters
-from qfl.crypto.encoding import IntVector, SumRange, check_capacity
-from qfl.crypto.members import MemberKeys, Roster
-from qfl.crypto.rlwe_cipher import decrypted, encrypted
-from qfl.crypto.rlwe_keys import check_public, decryptor, encryptor, make_keys
+from qfl.crypto.encoding import IntVector, SumRange
+from qfl.crypto.members import Roster
+from qfl.crypto.rlwe_cipher import decrypted
+from qfl.crypto.rlwe_keys import decryptor
 from qfl.crypto.rlwe_ring import seal_ring
-from qfl.crypto.rlwe_sum import CiphertextSum
+from qfl.crypto.rlwe_scheme import SealScheme
 from qfl.crypto.rlwe_wire import Form, Section
-from qfl.crypto.scheme import KeyPair, OpensWhole
 from qfl.errors import PayloadError
 
 
 @dataclass(frozen=True)
-class Ckks(OpensWhole):
+class Ckks(SealScheme):
     """Addition-only CKKS for one run.
 
     Example:
@@ -58,43 +57,6 @@ class Ckks(OpensWhole):
             ConfigError: No parameters are sound, or the trust is unknown.
         """
         return Ckks(sums, choose_parameters(length, sums, trust))
-
-    def generate_keys(self) -> KeyPair:
-        """Keys for one run; SEAL draws them from the operating system's randomness."""
-        return make_keys(self.parameters)
-
-    def protect(
-        self,
-        values: IntVector,
-        key: bytes,
-        *,
-        place: str = "",
-        signer: MemberKeys | None = None,
-    ) -> bytes:
-        """Encrypt grid integers, ``degree / 2`` in a ciphertext.
-
-        Raises:
-            RangeError: A value exceeds the capacity; a sum past the modulus would wrap silently.
-            PayloadError: The key cannot be read or is not of these parameters.
-        """
-        check_capacity(values, self.sums)
-        made = encryptor(key, self.parameters)
-        ring, form = seal_ring(self.parameters.ring), self._contribution(values.size)
-        return encrypted(self._plains(values), made, ring, form)
-
-    def accumulator(self, length: int, public_key: bytes) -> CiphertextSum:
-        """A sum of ciphertexts; needs the public part of the keys only.
-
-        Raises:
-            PayloadError: The public part is not of these parameters.
-        """
-        check_public(public_key, self.parameters)
-        return CiphertextSum(
-            seal_ring(self.parameters.ring),
-            self._contribution(length),
-            self._total(length),
-            self.sums.additions,
-        )
 
     def open(
         self,
