@@ -8,7 +8,7 @@ import struct
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from qfl.clients import keeping
+from qfl.clients import keeping, noising
 from qfl.clients.keys import box_info, member_keys, public_key, roster_of
 from qfl.crypto import Committee, CommitteeMember, Step, box_for, unpack
 from qfl.crypto.agreement import Request
@@ -51,14 +51,14 @@ def share(step: Step, message: Message, context: Context) -> Message:
         raise PayloadError(f"shares for {place} were asked for in the step for {step.place}")
     found = member.share(asked)
     _remember(member, step, context)
-    if step.release == "clients" and step.label == "train":
+    if _for_keeper(step):
         keeper = _committee(step, context).roster.member(_keeper(step, context))
         found = keeper.seal(found, _share_info(step))
     return Message(RecordDict({PAYLOAD: bytes_record(found, "share")}), reply_to=message)
 
 
 def combine(step: Step, message: Message, context: Context) -> Message:
-    """As the keeper, rebuild the summed key, unmask the sum and go on with the model.
+    """As the keeper, rebuild the summed key and unmask the sum; add noise, or keep the model.
 
     Raises:
         OpeningRefusedError: This member does not keep the model.
@@ -72,8 +72,14 @@ def combine(step: Step, message: Message, context: Context) -> Message:
     shares = {name: keys.open(sealed, _share_info(step)) for name, sealed in _split(body)}
     opened = _committee(step, context).combine(shares)
     masked = record_bytes(message.content, MASKED)
-    values, model = keeping.next_model(step, opened, masked, header, context)
-    content = RecordDict({MODEL: bytes_record(model, "model")})
+    content = RecordDict()
+    if noising.adds_noise(step):
+        noising.check_asked(step, step, header, context)
+    if step.release == "clients":
+        values, model = keeping.next_model(step, opened, masked, header, context)
+        content[MODEL] = bytes_record(model, "model")
+    else:
+        values = noising.finished(step, opened, masked, header, context)
     content[PAYLOAD] = ArrayRecord({"data": Array(values)})
     return Message(content, reply_to=message)
 
@@ -104,11 +110,16 @@ def _keeper(step: Step, context: Context) -> str:
 
 def _check_keeper(step: Step, context: Context) -> None:
     own, keeper = member_keys(step, context).name, _keeper(step, context)
-    if step.release != "clients" or own != keeper:
+    if not (step.release == "clients" or noising.adds_noise(step)) or own != keeper:
         raise OpeningRefusedError(
             f"asked to keep the model with release={step.release}; member {keeper} does, under "
-            f"release=clients, and this is {own}"
+            f"release=clients or central differential privacy, and this is {own}"
         )
+
+
+def _for_keeper(step: Step) -> bool:
+    """Whether one member alone may learn the sum."""
+    return noising.adds_noise(step) or (step.release == "clients" and step.label == "train")
 
 
 def _share_info(step: Step) -> bytes:

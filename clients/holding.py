@@ -1,4 +1,7 @@
-"""A node as key holder: it makes the keys of a run, and opens sums."""
+"""A node as key holder: it makes the keys of a run, and opens sums.
+
+Under central differential privacy it adds the noise before anybody else sees a sum.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import secrets
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from qfl.clients import keeping
+from qfl.clients import keeping, noising
 from qfl.clients.keys import box_info, roster_of
 from qfl.crypto import KeyHolder, KeyPair, Step, box_for, make_scheme, unpack
 from qfl.errors import OpeningRefusedError
@@ -85,15 +88,21 @@ def open_sum(asked: Step, message: Message, context: Context) -> Message:
         roster_of(step, context) if step.scheme == "hybrid" else None,
     )
     payload = record_bytes(message.content, PAYLOAD)
-    values = holder.open(payload)
-    held["opened"] = holder.opened_json()
-    content = RecordDict()
     header, _ = unpack(payload)
     # A sum that is labelled as one of updates goes nowhere but into the model. Under ckks and
     # packed the label is what the server says it is; under hybrid clients signed it.
-    if step.release == "clients" and header.step == "train":
-        masked = record_bytes(message.content, MASKED)
+    keeps = step.release == "clients" and header.step == "train"
+    noises = noising.adds_noise(step)
+    if noises:
+        noising.check_asked(asked, step, header, context)
+    values = holder.open(payload)
+    held["opened"] = holder.opened_json()
+    content = RecordDict()
+    masked = record_bytes(message.content, MASKED) if keeps or noises else b""
+    if keeps:
         values, model = keeping.next_model(step, values, masked, header, context)
         content[MODEL] = bytes_record(model, "model")
+    elif noises:
+        values = noising.finished(step, values, masked, header, context)
     content[PAYLOAD] = ArrayRecord({"data": Array(values)})
     return Message(content, reply_to=message)

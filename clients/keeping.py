@@ -13,11 +13,12 @@ import struct
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 
+from qfl.clients import noising
 from qfl.clients.keys import boxed_secret
-from qfl.crypto import Arrays, Header, IntVector, Layout, Step, from_grid, lock, make_scheme, unlock
+from qfl.crypto import Arrays, Header, IntVector, Layout, Step, lock, unlock
 from qfl.crypto.sealing import derive
 from qfl.errors import OpeningRefusedError, PayloadError
-from qfl.global_model import GlobalModel
+from qfl.global_model import GlobalModel, SummedUpdate
 from qfl.records import (
     ARRAYS,
     CONFIG,
@@ -101,24 +102,21 @@ def next_model(
         before, model_before = answered["values"], answered["model"]
         assert isinstance(before, bytes) and isinstance(model_before, bytes)
         return np.frombuffer(before, dtype="<i8").astype(np.int64), model_before
-    scheme = make_scheme(step.scheme, step.longest, step.sums, step.trust)
-    values = scheme.finish(opened, masked, header.length, place=header.place)
+    values = noising.finished(step, opened, masked, header, context)
     rule = optimizer_from_json(str(context.state.config_records[CONFIG][OPTIMIZER]))
     optimizer = {
         name: np.asarray(array, dtype=np.float64)
         for name, array in arrays_of(context.state.array_records[_STATE]).items()
     }
     model = GlobalModel(arrays_of(context.state.array_records[_KEPT]), optimizer)
-    size = Layout.of(model.arrays).length
-    if values.size <= size:
-        raise PayloadError(f"a sum of {values.size} values is no update of {size} parameters")
-    weight = float(from_grid(values[size : size + 1], step.sums)[0])
-    if weight <= 0:
+    level = noising.level_at(step, Layout.of(model.arrays).length, header)
+    summed = SummedUpdate.of(values, Layout.of(model.arrays).length, step.sums, level)
+    if summed.weight <= 0:
         raise OpeningRefusedError(f"round {header.round}, {header.step}: the weights add up to 0")
-    model, _ = model.step(values[:size], weight, step.sums, rule)
+    model, _ = model.step(summed, rule)
     context.state[_KEPT] = record_of(model.arrays)
     context.state[_STATE] = record_of(dict(model.optimizer))
-    released, locked = values[size:], _lock(step.run, model.arrays, context)
+    released, locked = summed.rest, _lock(step.run, model.arrays, context)
     context.state[_ANSWERED] = ConfigRecord(
         {
             "place": header.place,

@@ -2,8 +2,9 @@
 
 Around any ClientApp, also somebody else's: the app trains and returns its arrays as always; the
 mod takes the difference to the global model, rounds it to the grid, protects it, and sends that in
-their place. Counts and metrics travel inside the same vector. A server that asks for no protection
-gets the app's own reply, unless ``require`` forbids that.
+their place. Counts and metrics travel inside the same vector; under differential privacy they stay
+here. A server that asks for no protection gets the app's own reply, unless ``require`` or a floor
+forbids that.
 
 The same mod makes a node a key holder when the server asks it to generate the keys of a run.
 """
@@ -18,6 +19,7 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from qfl.clients import committee, holding, keeping, masking
+from qfl.clients.accounts import Accounts, level_of
 from qfl.clients.keys import announce, learn, member_keys, protected_mask, protecting_key
 from qfl.clients.masking import Masking
 from qfl.clients.updates import numbers, weighed
@@ -66,6 +68,7 @@ class ProtectMod:
             a choice of parameters only. Unset, none with ``require`` and any without.
         dropout: Scheme ``masking``: share of clients that may vanish in a round, as the server's.
         corrupted: Scheme ``masking``: share of clients that may collude with the server, likewise.
+        accounts: What this client insists on, and its ledger, under differential privacy.
 
     Example:
         >>> from flwr.clientapp import ClientApp
@@ -80,11 +83,12 @@ class ProtectMod:
         clear: float | None = None,
         dropout: float = DROPOUT,
         corrupted: float = CORRUPTED,
+        accounts: Accounts | None = None,
     ) -> None:
         self._role = role
         self._require = require
         self._clear = clear if clear is not None else float(require is None)
-
+        self._accounts = accounts or Accounts()
         self._masking = Masking(dropout, corrupted)
 
     def __call__(self, message: Message, context: Context, call_next: Next) -> Message:
@@ -94,6 +98,7 @@ class ProtectMod:
             PayloadError: The server's step is malformed, or weaker than ``require``.
             RangeError: The update cannot be summed without wrapping.
             OpeningRefusedError: This key holder will not open the sum.
+            PrivacyError: The terms are weaker than this client's floor, or its budget is spent.
         """
         record = message.content.config_records.get(STEP)
         if record is None:
@@ -102,6 +107,8 @@ class ProtectMod:
                     "the server asks for an unprotected reply; this client requires scheme "
                     f"'{self._require}'"
                 )
+            if self._accounts.floor is not None:
+                self._accounts.floor.check(None, 0)
             return call_next(message, context)
         step = Step.from_json(str(record.get("step")))
         if self._require and step.scheme != self._require:
@@ -151,6 +158,7 @@ class ProtectMod:
                 "could be summed as if it were a statistic"
             )
         step = _bound(step, message)
+        terms = self._accounts.agree(step)
         key = protecting_key(step, context)
         del message.content[STEP]
         inbox = b""
@@ -160,11 +168,24 @@ class ProtectMod:
         if step.release == "clients" and step.step != "sum":
             keeping.unlock_model(step, message, context)
         before = {name: arrays_of(record) for name, record in message.content.array_records.items()}
+        level = None
+        if terms is not None and terms.protects == "client":
+            length = sum(array.size for arrays in before.values() for array in arrays.values())
+            level = level_of(terms, step, length)
+            self._accounts.spend(
+                level.charge(),
+                terms.budget,
+                message,
+                context,
+                run=step.run,
+                round=step.round,
+                attempt=step.attempt,
+            )
 
         reply = call_next(message, context)
         if reply.has_error():
             return reply
-        values = numbers(step, reply) if step.step == "sum" else weighed(step, reply, before)
+        values = numbers(step, reply) if step.step == "sum" else weighed(step, reply, before, level)
         content = RecordDict()
         if step.step == "train" and (mask := protected_mask(context)) is not None:
             values, clear = _split(values, mask)

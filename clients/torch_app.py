@@ -7,6 +7,7 @@ it; protection is the mod's business.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from functools import lru_cache
@@ -18,7 +19,9 @@ from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordD
 from flwr.clientapp import ClientApp
 
 from qfl.clients import local_data
+from qfl.clients.accounts import Accounts
 from qfl.clients.protect import ProtectMod
+from qfl.clients.record_level import Spending, train_and_account
 from qfl.clients.sensitivity import sensitivities
 from qfl.clients.training import evaluate, train
 from qfl.conf.checks import from_dict
@@ -35,17 +38,19 @@ MOMENTS_KEY = "qfl-moments"
 Mod = Callable[[Message, Context, Callable[[Message, Context], Message]], Message]
 
 
-def make_client_app(mods: list[Mod] | None = None) -> ClientApp:
+def make_client_app(mods: list[Mod] | None = None, accounts: Accounts | None = None) -> ClientApp:
     """The torch client.
 
     Args:
-        mods: Mods around it; unset, one :class:`ProtectMod`.
+        mods: Mods around it; unset, one :class:`ProtectMod` with the same accounts.
+        accounts: Floor and ledger of its own training under differential privacy.
 
     Returns:
         An app with ``train``, ``evaluate``, ``query.count``, ``query.moments`` and
         ``query.sensitivity``.
     """
-    app = ClientApp(mods=[ProtectMod()] if mods is None else mods)
+    accounts = accounts or Accounts(dataset=dataset_digest)
+    app = ClientApp(mods=[ProtectMod(accounts=accounts)] if mods is None else mods)
 
     @app.train()
     def _train(message: Message, context: Context) -> Message:
@@ -53,13 +58,21 @@ def make_client_app(mods: list[Mod] | None = None) -> ClientApp:
         model = _model(config, message)
         round_number = int(_config_value(message, "server-round", 0))
         seed = (config.seed, round_number, _index(context))
-        loss = train(model, examples, config.client, config.dataset.task, seed)
-        metrics = MetricRecord({NUM_EXAMPLES: len(examples), "train_loss": loss})
+        # Under differential privacy neither number nor loss leaves: one client counts as another.
+        metrics = MetricRecord({NUM_EXAMPLES: 1})
+        if config.privacy.mechanism == "dpsgd":
+            spending = Spending(accounts, message, context, round_number)
+            train_and_account(model, examples, config, spending)
+        else:
+            loss = train(model, examples, config.client, config.dataset.task, seed)
+            if config.privacy.mechanism == "none":
+                metrics = MetricRecord({NUM_EXAMPLES: len(examples), "train_loss": loss})
         arrays = ArrayRecord(model.state_dict())
         return Message(RecordDict({ARRAYS: arrays, METRICS: metrics}), reply_to=message)
 
     @app.evaluate()
     def _evaluate(message: Message, context: Context) -> Message:
+        _refuse_under_privacy(message, "metrics")
         config, examples = _prepared(message, context)
         model = _model(config, message)
         found = evaluate(model, examples, config.dataset.task, 4 * config.client.batch_size)
@@ -74,17 +87,20 @@ def make_client_app(mods: list[Mod] | None = None) -> ClientApp:
 
     @app.query("count")
     def _count(message: Message, context: Context) -> Message:
+        _refuse_under_privacy(message, "count")
         config = _config(message)
         return _numbers(message, "count", np.array([float(len(_own(config, context)))]))
 
     @app.query("moments")
     def _moments(message: Message, context: Context) -> Message:
+        _refuse_under_privacy(message, "moments")
         config = _config(message)
         summed = local_data.own_moments(config, _own(config, context))
         return _numbers(message, "moments", summed.to_vector())
 
     @app.query("sensitivity")
     def _sensitivity(message: Message, context: Context) -> Message:
+        _refuse_under_privacy(message, "sensitivity")
         config, examples = _prepared(message, context)
         found = sensitivities(_model(config, message), examples, config.dataset.task)
         # As many numbers as there are coordinates: of what is summed, in the same order.
@@ -97,6 +113,24 @@ def make_client_app(mods: list[Mod] | None = None) -> ClientApp:
 def _numbers(message: Message, name: str, values: np.ndarray) -> Message:
     record = ArrayRecord({name: Array(values)})
     return Message(RecordDict({name: record}), reply_to=message)
+
+
+def dataset_digest(message: Message, context: Context) -> str:
+    """Names a client's own data, so that a ledger knows them again."""
+    examples = _own(_config(message), context)
+    digest = hashlib.sha256()
+    for array in (examples.x, examples.y):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _refuse_under_privacy(message: Message, what: str) -> None:
+    if (mechanism := _config(message).privacy.mechanism) != "none":
+        raise PayloadError(
+            f"the server asks for {what} under privacy={mechanism}: nothing but a private update "
+            "leaves this client"
+        )
 
 
 def _index(context: Context) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qfl.crypto import Arrays, IntVector, Layout, Step, to_grid, to_limbs
 from qfl.errors import PayloadError
+from qfl.privacy import ClientLevel, Stream
 from qfl.records import NUM_EXAMPLES, arrays_of
 
 
@@ -24,21 +25,25 @@ def numbers(step: Step, reply: Message) -> IntVector:
     return to_limbs(np.concatenate(parts) if parts else np.zeros(0), step.sums)
 
 
-def weighed(step: Step, reply: Message, before: dict[str, Arrays]) -> IntVector:
+def weighed(
+    step: Step, reply: Message, before: dict[str, Arrays], level: ClientLevel | None = None
+) -> IntVector:
     """Update, weight and metrics as one vector.
 
     Args:
         step: What was asked for.
         reply: The app's own.
         before: Arrays that the app was sent, by record.
+        level: What is done to the update where each client is protected.
 
     Raises:
         PayloadError: The reply does not fit what was sent or asked for.
+        PrivacyError: The update holds NaN or infinite values.
         RangeError: A value cannot be summed.
     """
     metrics = next(iter(reply.content.metric_records.values()), MetricRecord())
     weight = _weight(step, metrics)
-    values = [_update(step, reply, before, weight)] if step.step == "train" else []
+    values = [_update(step, reply, before, weight, level)] if step.step == "train" else []
     values.append(to_grid([1.0], weight, step.sums))
     if missing := [name for name in step.metrics if not isinstance(metrics.get(name), int | float)]:
         raise PayloadError(
@@ -50,7 +55,13 @@ def weighed(step: Step, reply: Message, before: dict[str, Arrays]) -> IntVector:
     return np.concatenate(values)
 
 
-def _update(step: Step, reply: Message, before: dict[str, Arrays], weight: float) -> IntVector:
+def _update(
+    step: Step,
+    reply: Message,
+    before: dict[str, Arrays],
+    weight: float,
+    level: ClientLevel | None,
+) -> IntVector:
     if len(before) != 1 or len(reply.content.array_records) != 1:
         raise PayloadError(
             f"the server sent {len(before)} array records and the app returned "
@@ -60,6 +71,8 @@ def _update(step: Step, reply: Message, before: dict[str, Arrays], weight: float
     layout = Layout.of(old)
     new = arrays_of(next(iter(reply.content.array_records.values())))
     change = layout.flatten(new) - layout.flatten(old)
+    if level is not None:
+        return level.encode(change, Stream())
     uniform = _uniform(change, step) if step.rounding == "stochastic" else None
     return to_grid(change, weight, step.sums, uniform)
 

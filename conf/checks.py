@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from qfl.conf.privacy_checks import check_privacy
 from qfl.conf.schema import MODEL_CONFIGS, ExperimentConfig, ModelConfig, QuantumConfig
 from qfl.conf.trust import check_fewest, check_release, check_trust
 from qfl.errors import ConfigError, unknown_name
@@ -91,6 +92,7 @@ def _check_together(config: ExperimentConfig) -> None:
     needed = strategy.min_clients
     check_fewest(strategy.scheme, needed, "strategy.")
     _check_committee(config)
+    check_privacy(config)
     if config.clients < needed:
         raise ConfigError(
             f"clients={config.clients} is fewer than strategy.min_clients={needed}: raise "

@@ -21,6 +21,7 @@ from qfl.conf.model_schema import (
     QuantumKernelConfig,
     RbfConfig,
 )
+from qfl.conf.privacy_schema import PrivacyConfig
 from qfl.conf.settings import part, setting
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "NoiseConfig",
     "PartitionConfig",
     "PreprocessConfig",
+    "PrivacyConfig",
     "QcnnConfig",
     "QlstmConfig",
     "QnnConfig",
@@ -315,6 +317,7 @@ class ExperimentConfig:
     quantum: QuantumConfig = part(QuantumConfig)
     client: ClientConfig = part(ClientConfig)
     strategy: StrategyConfig = part(StrategyConfig)
+    privacy: PrivacyConfig = part(PrivacyConfig)
     simulation: SimulationConfig = part(SimulationConfig)
     stop: StopConfig = part(StopConfig)
     baselines: BaselinesConfig = part(BaselinesConfig)

@@ -25,6 +25,7 @@ commands:
   simulate experiment=NAME [overrides…]   run an experiment on this machine; -h lists what can
                                           be set, --multirun sweeps, resume=RUN_DIR goes on
   report RUN_DIR                          write the HTML report of a run
+  privacy plan|ledger                     the noise that a budget takes, what was spent; -h
   doctor                                  what is installed, what is missing, how to get it
 
 options:
@@ -33,7 +34,7 @@ options:
   -h, --help   this text
 
 Exit codes: 0 success, 1 defect, 2 configuration, 3 data, 4 missing package, 5 federation
-failed, 6 message refused, 7 run folder or disk, 130 interrupted.
+failed, 6 message refused, 7 run folder or disk, 8 privacy refused, 130 interrupted.
 """
 
 
@@ -75,7 +76,12 @@ def _dispatch(given: list[str]) -> int:
     if command == "--version":
         print(f"qfl {__version__}")
         return EXIT_OK
-    commands = {"simulate": _simulate, "report": _report, "doctor": _doctor}
+    commands = {
+        "simulate": _simulate,
+        "report": _report,
+        "privacy": _privacy,
+        "doctor": _doctor,
+    }
     if command not in commands:
         raise ConfigError(unknown_name("command", command, commands))
     return commands[command](rest)
@@ -97,6 +103,13 @@ def _report(rest: list[str]) -> int:
     from qfl.federation.report import write_report
 
     print(write_report(Path(options.run_dir)))
+    return EXIT_OK
+
+
+def _privacy(rest: list[str]) -> int:
+    from qfl.federation.privacy_command import run_privacy
+
+    run_privacy(rest)
     return EXIT_OK
 
 

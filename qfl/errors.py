@@ -13,6 +13,7 @@ message alone and leaves with ``exit_code``; ``--debug`` adds the traceback.
 | 5 | the federation failed: too few clients, a client's or a key holder's refusal |
 | 6 | a message, key or ciphertext was refused |
 | 7 | a run folder, checkpoint or disk cannot be used |
+| 8 | privacy: a budget is spent, a ledger cannot be trusted, a model cannot be trained privately |
 | 130 | interrupted; the run folder can be resumed |
 """
 
@@ -77,6 +78,16 @@ class StorageError(QflError):
     """A run folder or a checkpoint cannot be read or written."""
 
     exit_code = 7
+
+
+class PrivacyError(QflError):
+    """A guarantee cannot be given, or a ledger cannot be trusted."""
+
+    exit_code = 8
+
+
+class BudgetSpentError(PrivacyError):
+    """A release would spend more of a data set's privacy than its budget allows."""
 
 
 def unknown_name(kind: str, given: str, allowed: Iterable[str]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qfl.crypto import Arrays, IntVector, Layout, SumRange, from_grid, from_limbs
-from qfl.errors import FederationError
+from qfl.errors import FederationError, PayloadError
+from qfl.privacy import ClientLevel
 from qfl.server_optimizer import OptimizerState, ServerOptimizer
 
 
@@ -40,6 +42,48 @@ def means_of(values: IntVector, sums: SumRange, contributions: int, what: str) -
 
 
 @dataclass(frozen=True)
+class SummedUpdate:
+    """An opened sum of updates.
+
+    Attributes:
+        mean: Weighted mean of the updates, in real units.
+        weight: Sum of the weights.
+        rest: The integers behind the update: the count of unclipped updates where there is one,
+            the weight, the metrics.
+    """
+
+    mean: NDArray[np.float64]
+    weight: float
+    rest: IntVector
+
+    @staticmethod
+    def of(
+        values: IntVector, length: int, sums: SumRange, level: ClientLevel | None
+    ) -> SummedUpdate:
+        """Take a sum apart.
+
+        Args:
+            values: The integers of the sum.
+            length: Coordinates of the update.
+            sums: Grid.
+            level: How each update was encoded, where each client is protected.
+
+        Raises:
+            PayloadError: It holds no weight.
+        """
+        size, before = (level.padded, level.width - level.padded) if level else (length, 0)
+        rest = values[size:]
+        if rest.size <= before:
+            raise PayloadError(f"a sum of {values.size} values is no update of {length} parameters")
+        weight = float(from_grid(rest[before : before + 1], sums)[0])
+        if level is None:
+            update = from_grid(values[:size], sums)
+        else:
+            update, _ = level.decode(values[: level.width], 0)
+        return SummedUpdate(update / weight if weight > 0 else update, weight, rest)
+
+
+@dataclass(frozen=True)
 class GlobalModel:
     """The model and the server optimizer's state.
 
@@ -56,24 +100,19 @@ class GlobalModel:
         """Before the first round."""
         return GlobalModel(arrays, rule.init(Layout.of(arrays).length))
 
-    def step(
-        self, summed: IntVector, weight: float, sums: SumRange, rule: ServerOptimizer
-    ) -> tuple[GlobalModel, float]:
+    def step(self, summed: SummedUpdate, rule: ServerOptimizer) -> tuple[GlobalModel, float]:
         """The next model.
 
         Args:
-            summed: Sum of the weighted updates, in steps of the grid.
-            weight: Sum of their weights.
-            sums: Grid.
+            summed: The opened sum.
             rule: Server optimizer.
 
         Returns:
             The model, and the largest magnitude of a coordinate of the mean.
         """
         layout = Layout.of(self.arrays)
-        mean = from_grid(summed, sums) / weight
-        state, flat = rule.apply(self.optimizer, mean, layout.flatten(self.arrays))
-        largest = float(np.abs(mean).max(initial=0.0))
+        state, flat = rule.apply(self.optimizer, summed.mean, layout.flatten(self.arrays))
+        largest = float(np.abs(summed.mean).max(initial=0.0))
         return GlobalModel(layout.unflatten(flat, self.arrays), state), largest
 
 

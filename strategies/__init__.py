@@ -11,7 +11,15 @@ from qfl.server_optimizer import (
 )
 from qfl.strategies.aggregation import Aggregation
 from qfl.strategies.convergence import ConvergenceMonitor
-from qfl.strategies.events import ClientReplied, Event, RoundFinished, SetupFinished, SumOpened
+from qfl.strategies.events import (
+    BudgetSpent,
+    ClientReplied,
+    Event,
+    RoundFinished,
+    SetupFinished,
+    SumOpened,
+)
+from qfl.strategies.privacy import Privacy
 from qfl.strategies.secure import SecureStrategy
 from qfl.strategies.selection import (
     SelectAll,
@@ -27,6 +35,7 @@ from qfl.strategies.sums import Sums
 
 __all__ = [
     "Aggregation",
+    "BudgetSpent",
     "ClientReplied",
     "ConvergenceMonitor",
     "Event",
@@ -34,6 +43,7 @@ __all__ = [
     "FedAvg",
     "FedAvgM",
     "FedYogi",
+    "Privacy",
     "RoundFinished",
     "SecureStrategy",
     "SelectAll",

@@ -84,4 +84,17 @@ class RoundFinished:
     phases: dict[str, float] = field(default_factory=dict)
 
 
-Event = SetupFinished | SumOpened | ClientReplied | RoundFinished
+@dataclass(frozen=True)
+class BudgetSpent:
+    """The run ends before a round that budgets do not pay for.
+
+    Attributes:
+        round: The round that does not start, or whose sum is not opened.
+        reason: In words.
+    """
+
+    round: int
+    reason: str
+
+
+Event = SetupFinished | SumOpened | ClientReplied | RoundFinished | BudgetSpent

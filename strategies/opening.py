@@ -45,6 +45,7 @@ class Opener(Protocol):
     """Who opens sums, and how."""
 
     opened_by: str
+    adds_noise: bool  # where it is central; otherwise the server does
 
     def set_up(self) -> None:
         """Have keys made, where there are any.
@@ -78,6 +79,7 @@ class OneStep:
     """What openers of schemes with one step have in common: an accumulator."""
 
     opened_by = "server"
+    adds_noise = False
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -142,6 +144,8 @@ class HolderOpens(OneStep):
     Under ``shared`` it hands the secret key to every client, sealed, and any of them can open.
     """
 
+    adds_noise = True
+
     def set_up(self) -> None:
         """Appoint the holder, and have it make the run's keys."""
         super().set_up()
@@ -166,20 +170,23 @@ class HolderOpens(OneStep):
         self.session.model = record_bytes(reply.content, MODEL)
 
     def open(self, contributions: int) -> IntVector:
-        """Ask the holder; where it keeps the model, only weight and metrics come back."""
+        """Ask the holder; where it keeps the model, only weight and metrics come back.
+
+        Where it keeps the model or adds noise it is sent the rest of the sum too, and finishes it.
+        """
         step = self._step
         payload = pack(step.header(self._length, contributions), self._total.result())
         records = {PAYLOAD: bytes_record(payload, step.scheme)}
         request = replace(step, step="open")
         keeps_model = step.release == "clients" and step.step == "train"
-        if keeps_model:
+        finishes = keeps_model or self.session.noise_is_central
+        if finishes:
             records[MASKED] = bytes_record(self._total.masked(), step.scheme)
         reply = self.session.ask(self.node, request, records)
         opened = opened_values(reply)
-        if not keeps_model:
-            return self.finish(opened)
-        self.session.model = record_bytes(reply.content, MODEL)
-        return opened
+        if keeps_model:
+            self.session.model = record_bytes(reply.content, MODEL)
+        return opened if finishes else self.finish(opened)
 
 
 def opened_values(reply: Message) -> IntVector:

@@ -33,6 +33,7 @@ class CommitteeOpens(OneStep):
     """Several members open together; none of them, and not the server, holds a key."""
 
     _total: HybridSum
+    adds_noise = True
 
     def set_up(self) -> None:
         """Appoint the members: nodes whose role is to hold keys first, then clients.
@@ -81,10 +82,11 @@ class CommitteeOpens(OneStep):
 
         signatures = self._ask("agree", dict.fromkeys(self.nodes, statement), check_signature)
         requests = {name: self._total.request_for(name, place, signatures) for name in signatures}
-        sealed = self._step.release == "clients" and self._step.step == "train"
+        keeps_model = self._step.release == "clients" and self._step.step == "train"
+        sealed = keeps_model or self.session.noise_is_central
         shares = self._ask("open", requests, None if sealed else _check_share)
         if sealed:
-            return self._open_at_keeper(shares, contributions)
+            return self._open_at_keeper(shares, contributions, keeps_model)
         try:
             return self.finish(self._total.combine(shares))
         except CryptoError as error:
@@ -93,8 +95,10 @@ class CommitteeOpens(OneStep):
                 f"open the sum: {error}"
             ) from None
 
-    def _open_at_keeper(self, shares: dict[str, bytes], contributions: int) -> IntVector:
-        """Pass on the shares, sealed to the member that keeps the model."""
+    def _open_at_keeper(
+        self, shares: dict[str, bytes], contributions: int, keeps_model: bool
+    ) -> IntVector:
+        """Pass on the shares, sealed to the member that keeps the model or adds the noise."""
         step = self._step
         sealed = b"".join(
             bytes.fromhex(name) + struct.pack("<I", len(share)) + share
@@ -106,7 +110,8 @@ class CommitteeOpens(OneStep):
         }
         request = replace(step, step="combine")
         reply = self.session.ask(self.keeper, request, records)
-        self.session.model = record_bytes(reply.content, MODEL)
+        if keeps_model:
+            self.session.model = record_bytes(reply.content, MODEL)
         return opened_values(reply)
 
     def _ask(

@@ -21,6 +21,7 @@ class MaskedOpens:
     """Five steps: keys and shares before a sum, agreement and shares after it."""
 
     opened_by = "server, with the survivors' shares"
+    adds_noise = False
 
     def __init__(self, session: Session) -> None:
         self.session = session

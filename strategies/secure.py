@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from logging import INFO
-from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.common import log
@@ -18,18 +17,19 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from qfl.crypto import Layout, Step
-from qfl.errors import ConfigError, FederationError, StorageError
-from qfl.global_model import GlobalModel, means_of, rounding_error
-from qfl.records import ARRAYS, CONFIG, MODEL, arrays_of, bytes_record, record_of
+from qfl.errors import BudgetSpentError, ConfigError, FederationError
+from qfl.global_model import GlobalModel, SummedUpdate, means_of, rounding_error
+from qfl.records import ARRAYS, CONFIG, arrays_of, record_of
 from qfl.server_optimizer import FedAvg, ServerOptimizer, optimizer_to_json
 from qfl.strategies.aggregation import Aggregation
 from qfl.strategies.clock import Clock
 from qfl.strategies.convergence import ConvergenceMonitor
-from qfl.strategies.events import ClientReplied, Event, RoundFinished
+from qfl.strategies.events import BudgetSpent, ClientReplied, Event, RoundFinished
+from qfl.strategies.privacy import Privacy, check_budget, check_metrics, rounds_allowed
 from qfl.strategies.selection import SelectAll, SelectBySize, Selection
 from qfl.strategies.session import Session
 from qfl.strategies.setup import describe, prepare_sums
-from qfl.strategies.state import ServerState
+from qfl.strategies.state import ServerState, first_state
 from qfl.strategies.sums import OnReply, Sums
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
@@ -46,6 +46,7 @@ class SecureStrategy(Strategy):
         selection: Who trains in a round.
         optimizer: What is done with the opened mean.
         convergence: When to stop early.
+        privacy: What is promised to clients; under it no metrics are summed.
         metrics: Metrics that clients return from training and that are summed with the update.
         evaluate_metrics: Metrics of federated evaluation; none, no federated evaluation.
         seed: Seed of the selection.
@@ -62,6 +63,7 @@ class SecureStrategy(Strategy):
     selection: Selection = field(default_factory=SelectAll)
     optimizer: ServerOptimizer = field(default_factory=FedAvg)
     convergence: ConvergenceMonitor = field(default_factory=ConvergenceMonitor)
+    privacy: Privacy = field(default_factory=Privacy)
     metrics: tuple[str, ...] = ()
     evaluate_metrics: tuple[str, ...] = ()
     seed: int = 0
@@ -75,6 +77,9 @@ class SecureStrategy(Strategy):
     _asked: int = field(default=0, init=False, repr=False)
     _failures: int = field(default=0, init=False, repr=False)
     _max_abs_error: float = field(default=0.0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check_metrics(self.privacy, (*self.metrics, *self.evaluate_metrics))
 
     @property
     def session(self) -> Session:
@@ -109,6 +114,7 @@ class SecureStrategy(Strategy):
         *,
         config: ConfigRecord | None = None,
         numbers: int = 0,
+        rounds: int = 1,
     ) -> Sums:
         """Meet the clients, have keys made, count examples.
 
@@ -118,13 +124,16 @@ class SecureStrategy(Strategy):
             timeout: Seconds to wait in each step.
             config: Goes to clients with the questions asked here.
             numbers: Most numbers that :meth:`Sums.numbers` will be asked for.
+            rounds: Rounds that a budget of differential privacy has to last for.
         """
         layout = Layout.of(arrays_of(initial_arrays))
         if self.aggregation.selective.by == "sensitivity":
             numbers = max(numbers, layout.length)
         metrics = max(len(self.metrics), len(self.evaluate_metrics))
         session = Session(grid, self.aggregation, timeout)
-        sums = prepare_sums(session, layout.length, metrics, numbers, config, self._emit)
+        sums = prepare_sums(
+            session, layout.length, metrics, numbers, config, self.privacy, rounds, self._emit
+        )
         self._sums, self._settled = sums, False
         if isinstance(self.selection, SelectBySize):
             self._sizes = sums.session.ask_sizes({CONFIG: config or ConfigRecord()})
@@ -180,25 +189,25 @@ class SecureStrategy(Strategy):
                 "nor resume from it: name evaluate_metrics for federated evaluation, or use "
                 "release=server"
             )
-        initial = arrays_of(initial_arrays)
-        fresh = ServerState(0, initial, self.optimizer.init(Layout.of(initial).length))
-        self._state = resume or fresh
-        if Layout.of(self._state.arrays) != Layout.of(initial):
-            raise StorageError("the state to resume from belongs to another model")
-        if set(self._state.optimizer) != set(fresh.optimizer):
-            raise StorageError("the state to resume from belongs to another server optimizer")
+        self._state = first_state(arrays_of(initial_arrays), self.optimizer, resume)
         if self._sums is None:
-            self.prepare(grid, initial_arrays, timeout, config=train_config)
+            self.prepare(grid, initial_arrays, timeout, config=train_config, rounds=num_rounds)
         self._settle(initial_arrays, train_config)
         result = Result(arrays=record_of(self._state.arrays))
         try:
             if resume is None:
                 self._evaluate_initial(result, initial_arrays, num_rounds, evaluate_fn)
                 self._save()
+            terms = self.session.terms
+            allowed = rounds_allowed(self.sums.level(), terms)
             while self._state.round < num_rounds:
                 if self.convergence.stops_after(self._state.losses):
                     break
+                check_budget(self._state.round + 1, allowed, terms)
                 self._round(result, grid, num_rounds, train_config, evaluate_config, evaluate_fn)
+        except BudgetSpentError as error:
+            result.arrays = record_of(self._state.arrays)
+            self._emit(BudgetSpent(self._state.round + 1, str(error)))
         finally:
             # A key holder opens a round once, so another start is another run with keys of its own.
             self._sums = None
@@ -252,7 +261,8 @@ class SecureStrategy(Strategy):
         metrics |= _floats(evaluated) | _floats(held_out)
         losses = [*self._state.losses, metrics["loss"]] if "loss" in metrics else []
         result.arrays = ArrayRecord() if self.blind else arrays
-        self._state = ServerState(number, arrays_of(arrays), self._state.optimizer, losses)
+        norm = self.sums.adapted_norm
+        self._state = ServerState(number, arrays_of(arrays), self._state.optimizer, losses, norm)
         # Records first: a resumed run drops those of rounds after its checkpoint, so a crash in
         # between loses nothing.
         self._finished(number, rounds, contributed, clock, metrics)
@@ -291,9 +301,8 @@ class SecureStrategy(Strategy):
             self.prepare(grid, arrays, config=config)
             self._settle(arrays, config)
             self._state = None if server_round == 1 else self._state
-        model, last = arrays_of(arrays), self._state
-        if last is None:
-            last = ServerState(0, model, self.optimizer.init(Layout.of(model).length))
+        model = arrays_of(arrays)
+        last = self._state or first_state(model, self.optimizer)
         self._state = ServerState(server_round - 1, model, last.optimizer, last.losses)
         session = self.session
         connected = set(grid.get_node_ids())
@@ -301,13 +310,9 @@ class SecureStrategy(Strategy):
         chosen = self.selection.choose(nodes, server_round, self.seed, self._sizes)
         self._step = session.step("train", server_round, metrics=self.metrics)
         self._asked = len(chosen)
-        records = self._records(arrays, config, server_round)
-        length = Layout.of(model).length + self._numbers_length(self.metrics)
+        records = self.sums.records(arrays, config, server_round)
+        length = self.sums.update_length + self.sums.numbers_length(self.metrics)
         return self.sums.ask(chosen, self._step, length, MessageType.TRAIN, records)
-
-    def _numbers_length(self, metrics: tuple[str, ...]) -> int:
-        """Integers for the weight and the metrics."""
-        return 1 + len(metrics) * self.session.sums.limbs
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -320,23 +325,25 @@ class SecureStrategy(Strategy):
         """
         assert self._step is not None and self._state is not None
         step, last = self._step, self._state
-        size = Layout.of(last.arrays).length
+        parameters = Layout.of(last.arrays).length
         opened = self.sums.gather(replies, self._on_reply(server_round))
-        count, sums = opened.contributions, step.sums
+        count, level = opened.contributions, self.sums.level()
         self._failures += self._asked - count
-        what = f"round {step.round}, {step.label}"
+        size = level.padded if level else parameters
+        rest = opened.values if self.blind else opened.values[size:]
+        rest = self.sums.follow(rest, count)
+        means = means_of(rest, step.sums, count, f"round {step.round}, {step.label}")
+        metrics = MetricRecord(dict(zip(self.metrics, means.metrics, strict=True)))
+        metrics["clients"] = count
         if self.blind:
-            means = means_of(opened.values, sums, count, what)
-            metrics = dict(zip(self.metrics, means.metrics, strict=True))
-            return record_of(last.arrays), MetricRecord({**metrics, "clients": count})
-        means = means_of(opened.values[size:], sums, count, what)
+            return record_of(last.arrays), metrics
+        summed = SummedUpdate.of(opened.values, parameters, step.sums, level)
         model = GlobalModel(last.arrays, last.optimizer)
-        model, largest = model.step(opened.values[:size], means.weight, sums, self.optimizer)
-        off = sums.step / 2 if step.rounding == "nearest" else sums.step
+        model, largest = model.step(summed, self.optimizer)
+        off = step.sums.step / (2 if step.rounding == "nearest" and level is None else 1)
         self._max_abs_error = rounding_error(count, off, means.weight, largest)
         self._state = ServerState(last.round, model.arrays, model.optimizer, last.losses)
-        metrics = dict(zip(self.metrics, means.metrics, strict=True))
-        return record_of(model.arrays), MetricRecord({**metrics, "clients": count})
+        return record_of(model.arrays), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -347,8 +354,8 @@ class SecureStrategy(Strategy):
         session = self.session
         self._step = session.step("evaluate", server_round, metrics=self.evaluate_metrics)
         self._asked = len(session.clients)
-        records = self._records(arrays, config, server_round)
-        length = self._numbers_length(self.evaluate_metrics)
+        records = self.sums.records(arrays, config, server_round)
+        length = self.sums.numbers_length(self.evaluate_metrics)
         return self.sums.ask(session.clients, self._step, length, MessageType.EVALUATE, records)
 
     def aggregate_evaluate(
@@ -369,12 +376,6 @@ class SecureStrategy(Strategy):
         """Say what is in force through Flower's log."""
         log(INFO, "\tScheme: %s, trust: %s", self.aggregation.scheme, self.aggregation.trust)
         log(INFO, "\tAssumption: %s", self.aggregation.assumption)
-
-    def _records(self, arrays: ArrayRecord, config: ConfigRecord, round: int) -> dict[str, Any]:
-        config = ConfigRecord({**config, "server-round": round})
-        if self.blind:
-            return {MODEL: bytes_record(self.session.model, "model"), CONFIG: config}
-        return {ARRAYS: arrays, CONFIG: config}
 
     def _on_reply(self, round: int) -> OnReply:
         replied = 0

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 
 from qfl.crypto import Member, Roster, Scheme, Step, SumRange, make_scheme
 from qfl.errors import CryptoError, FederationError, PayloadError
+from qfl.privacy import Terms
 from qfl.records import (
     BOX,
     KEY,
@@ -37,6 +38,7 @@ class Session:
         names: Names on the roster by node, where there is a roster.
         roster: Everybody's keys of this run, where the scheme needs them.
         model: The locked global model, where the server may only pass it on.
+        terms: What the next round promises, under differential privacy.
         key_holder: Who makes the keys and opens sums; None where nobody in particular does.
     """
 
@@ -56,6 +58,7 @@ class Session:
         self.bytes_up = self.bytes_down = self.bytes_key_holder = 0
         self._opening = 0.0
         self.model = b""
+        self.terms: Terms | None = None
         self._told: dict[str, bytes] = {}
         self._informed: set[int] = set()
         self._sent_to: dict[str, int] = {}
@@ -64,6 +67,11 @@ class Session:
     def sums(self) -> SumRange:
         """Grid and capacity of this run's sums."""
         return self.aggregation.sums(len(self.clients))
+
+    @property
+    def noise_is_central(self) -> bool:
+        """Whether whoever opens a sum adds the noise of differential privacy."""
+        return self.terms is not None and self.terms.mechanism == "central"
 
     def scheme(self) -> Scheme:
         """Scheme and parameters of this run."""
@@ -160,6 +168,7 @@ class Session:
             trust=made.trust,
             release=made.release,
             rounding=made.rounding,
+            privacy=self.terms.to_json() if self.terms else "",
         )
 
     def messages(

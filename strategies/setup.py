@@ -10,6 +10,7 @@ from qfl.crypto import Layout
 from qfl.errors import FederationError
 from qfl.records import CONFIG
 from qfl.strategies.events import SetupFinished
+from qfl.strategies.privacy import Privacy, settle
 from qfl.strategies.selection import SelectAll, SelectBySize, Selection
 from qfl.strategies.session import Session
 from qfl.strategies.sums import OnOpened, Sums
@@ -21,6 +22,8 @@ def prepare_sums(
     metrics: int,
     numbers: int,
     config: ConfigRecord | None,
+    privacy: Privacy,
+    rounds: int,
     on_opened: OnOpened | None = None,
 ) -> Sums:
     """Meet the clients, have keys made, count examples.
@@ -31,15 +34,18 @@ def prepare_sums(
         metrics: Most metrics that travel with an update or an evaluation.
         numbers: Most numbers that :meth:`Sums.numbers` will be asked for.
         config: Goes to clients with the questions asked here.
+        privacy: What is promised to clients.
+        rounds: Rounds that the promise has to last for.
         on_opened: Called with every sum that was opened.
 
     Raises:
         FederationError: Somebody is missing or refuses, or there are no examples.
     """
-    sums = Sums(session, on_opened)
+    sums = Sums(session, length, on_opened)
     session.meet()
+    settle(session, privacy, length, rounds)
     limbs = session.sums.limbs
-    sums.set_up(max(length + 1 + metrics * limbs, numbers * limbs, limbs))
+    sums.set_up(max(sums.update_length + 1 + metrics * limbs, numbers * limbs, limbs))
     if session.aggregation.weighting == "examples":
         asked = {CONFIG: config or ConfigRecord()}
         session.examples = int(sums.numbers("query.count", "count", 1, asked)[0])

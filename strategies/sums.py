@@ -7,17 +7,29 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from flwr.app import Message
-from numpy import float64, packbits
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from numpy.typing import NDArray
 
 from qfl.crypto import IntVector, Layout, Step, expect, from_limbs, unpack
-from qfl.errors import CryptoError, FederationError
-from qfl.records import CLEAR, PAYLOAD, PROTECTED, content_digest, record_bytes
+from qfl.errors import BudgetSpentError, CryptoError, FederationError
+from qfl.privacy import BUDGET_SPENT, ClientLevel, Stream
+from qfl.records import (
+    ARRAYS,
+    CLEAR,
+    CONFIG,
+    MODEL,
+    PAYLOAD,
+    PROTECTED,
+    bytes_record,
+    content_digest,
+    record_bytes,
+)
 from qfl.strategies.aggregation import OpenedSum
 from qfl.strategies.events import SumOpened
 from qfl.strategies.openers import opener_of
 from qfl.strategies.opening import Opener
+from qfl.strategies.privacy import level_of
 from qfl.strategies.selective import ClearPart, Mask
 from qfl.strategies.session import Session, reason
 
@@ -30,15 +42,18 @@ class Sums:
 
     Args:
         session: Whose participants contribute.
+        parameters: Coordinates of an update.
         on_opened: Called with every sum that was opened.
     """
 
-    def __init__(self, session: Session, on_opened: OnOpened | None = None) -> None:
-        self.session, self._on_opened = session, on_opened
+    def __init__(
+        self, session: Session, parameters: int, on_opened: OnOpened | None = None
+    ) -> None:
+        self.session, self.parameters, self._on_opened = session, parameters, on_opened
         self.opener: Opener = opener_of(session)
         self.mask: Mask | None = None
         self._clear: ClearPart | None = None
-        self._step: Step
+        self._step: Step | None = None
         self._length = 0
 
     def choose(self, layout: Layout, asked: dict[str, Any]) -> None:
@@ -49,14 +64,64 @@ class Sums:
             asked: Goes to clients that measure sensitivities.
         """
 
-        def measured() -> NDArray[float64]:
+        def measured() -> NDArray[np.float64]:
             return self.numbers("query.sensitivity", "sensitivity", layout.length, asked)
 
         self.mask = self.session.aggregation.selective.mask(layout, measured)
         if self.mask is not None:
             self.session.tell(
-                PROTECTED, struct.pack("<I", self.mask.size) + packbits(self.mask).tobytes()
+                PROTECTED, struct.pack("<I", self.mask.size) + np.packbits(self.mask).tobytes()
             )
+
+    def level(self) -> ClientLevel | None:
+        """How updates are encoded in the last sum asked for, where each client is protected."""
+        session = self.session
+        terms = session.terms
+        if terms is None or terms.protects != "client":
+            return None
+        place = self._step.place if self._step else ""
+        made, clients = session.aggregation, len(session.clients)
+        return level_of(terms, made, self.parameters, clients, place)
+
+    def follow(self, rest: IntVector, contributions: int) -> IntVector:
+        """Have the clipping norm follow the count of unclipped updates, where there is one.
+
+        Args:
+            rest: What stands behind the update in an opened sum.
+            contributions: How many are in it.
+
+        Returns:
+            The same without the count.
+        """
+        level, terms = self.level(), self.session.terms
+        if level is None or terms is None or not terms.count_noise:
+            return rest
+        unclipped = level.unclipped(int(rest[0]), contributions)
+        self.session.terms = terms.after(unclipped / contributions)
+        return rest[1:]
+
+    @property
+    def adapted_norm(self) -> float:
+        """The clipping norm of the next round, where it adapts; else 0."""
+        terms = self.session.terms
+        return terms.clipping_norm if terms is not None and terms.count_noise else 0.0
+
+    @property
+    def update_length(self) -> int:
+        """Integers that an update becomes."""
+        level = self.level()
+        return self.parameters if level is None else level.width
+
+    def numbers_length(self, metrics: tuple[str, ...]) -> int:
+        """Integers for the weight and the metrics."""
+        return 1 + len(metrics) * self.session.sums.limbs
+
+    def records(self, arrays: ArrayRecord, config: ConfigRecord, round: int) -> dict[str, Any]:
+        """Model and settings of a round, as clients are sent them."""
+        config = ConfigRecord({**config, "server-round": round})
+        if self.session.aggregation.release == "clients":
+            return {MODEL: bytes_record(self.session.model, "model"), CONFIG: config}
+        return {ARRAYS: arrays, CONFIG: config}
 
     def set_up(self, longest: int) -> None:
         """Have keys made, for vectors of up to ``longest`` values."""
@@ -97,9 +162,11 @@ class Sums:
             needed: Fewest usable replies; unset, ``min_clients``. With fewer, nothing is opened.
 
         Raises:
+            BudgetSpentError: Too few usable replies, because clients have spent their budgets.
             FederationError: Too few usable replies, or whoever opens refused.
         """
         session, clear, step = self.session, self._clear, self._step
+        assert step is not None
         expected = step.header(self._length - (clear.header.length if clear else 0))
         added, problems, heard = 0, [], set()
         for reply in replies:
@@ -129,18 +196,23 @@ class Sums:
         needed = needed or session.aggregation.min_clients
         if added < needed:
             first = f"; first problem: {problems[0]}" if problems else "; the others never replied"
-            raise FederationError(
+            spent = any(BUDGET_SPENT in problem for problem in problems)
+            raise (BudgetSpentError if spent else FederationError)(
                 f"round {step.round}, {step.label}: {added} usable replies, at least "
                 f"{needed} are needed{first}"
             )
         opened = self.opener.open(added)
+        level = self.level()
+        if level is not None and not self.opener.adds_noise:
+            noised = level.noised(opened[: level.width], Stream())
+            opened = np.concatenate([noised, opened[level.width :]])
         if self._on_opened:
             self._on_opened(SumOpened(step.round, step.label, added, self.opener.opened_by))
         return OpenedSum(clear.merge(opened) if clear else opened, added)
 
     def numbers(
         self, kind: str, label: str, count: int, records: dict[str, Any]
-    ) -> NDArray[float64]:
+    ) -> NDArray[np.float64]:
         """Sum ``count`` numbers of unknown size that every client's app answers with.
 
         Args:

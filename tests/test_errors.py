@@ -20,6 +20,8 @@ CODES = {
     "RangeError": 6,
     "OpeningRefusedError": 6,
     "StorageError": 7,
+    "PrivacyError": 8,
+    "BudgetSpentError": 8,
 }
 
 

@@ -67,6 +67,7 @@ class Step:
         rounding: How updates are brought to the grid: ``nearest`` or ``stochastic``.
         attempt: 0, and one more each time that the step is repeated.
         content: Digest of the model and settings that go with the step.
+        privacy: Terms of differential privacy, as text; empty where there are none.
     """
 
     step: str
@@ -88,6 +89,7 @@ class Step:
     rounding: str = "nearest"
     attempt: int = 0
     content: str = ""
+    privacy: str = ""
 
     @property
     def place(self) -> str:
@@ -124,6 +126,8 @@ class Step:
             self.fraction_bits,
             self.metrics,
             self.content,
+            self.min_clients,
+            self.privacy,
         )
         return hashlib.sha256(repr(told).encode()).hexdigest()
 

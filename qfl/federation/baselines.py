@@ -8,14 +8,28 @@ from typing import Any
 import numpy as np
 
 from qfl.clients import local_data
-from qfl.conf.schema import BaselinesConfig, ExperimentConfig, SelectiveConfig
+from qfl.conf.schema import BaselinesConfig, ExperimentConfig, PrivacyConfig, SelectiveConfig
 from qfl.errors import DataError
 from qfl.federation.experiment import Experiment
 from qfl.models import twin_of
 
 
 def plain_config(config: ExperimentConfig) -> ExperimentConfig:
-    """The same federation without encryption."""
+    """The same federation without encryption, and without differential privacy."""
+    return replace(_unencrypted(config), privacy=PrivacyConfig())
+
+
+def plain_title(config: ExperimentConfig) -> str:
+    """What :func:`plain_config` leaves out; empty where there is nothing to leave out."""
+    left_out = {
+        "encryption": config.strategy.scheme != "plain",
+        "privacy": config.privacy.mechanism != "none",
+    }
+    named = " or ".join(name for name, there in left_out.items() if there)
+    return f"the same without {named}" if named else ""
+
+
+def _unencrypted(config: ExperimentConfig) -> ExperimentConfig:
     strategy = replace(
         config.strategy,
         scheme="plain",
@@ -27,10 +41,16 @@ def plain_config(config: ExperimentConfig) -> ExperimentConfig:
 
 
 def twin_config(config: ExperimentConfig) -> ExperimentConfig | None:
-    """The classical twin in the same federation; None for a model that is classical itself."""
+    """The classical twin in the same federation; None for a model that is classical itself.
+
+    It is trained under the same privacy, and encrypted only where noise has to be added under
+    encryption.
+    """
     shape = local_data.data_shape(config, local_data.load_parts(config)[0])
+    distributed = config.privacy.mechanism == "distributed"
+    same = replace(config, baselines=BaselinesConfig()) if distributed else _unencrypted(config)
     twin = twin_of(config.model, config.quantum, shape)
-    return None if twin is None else replace(plain_config(config), model=twin)
+    return None if twin is None else replace(same, model=twin)
 
 
 def pooled(experiment: Experiment) -> dict[str, Any]:

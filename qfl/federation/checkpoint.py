@@ -32,6 +32,7 @@ def save_checkpoint(folder: Path, state: ServerState) -> Path:
         "format": FORMAT,
         "round": str(state.round),
         "losses": json.dumps(state.losses),
+        "clipping_norm": repr(state.clipping_norm),
         "names": json.dumps(list(state.arrays)),
     }
     metadata["sha256"] = _digest(tensors, metadata)
@@ -71,6 +72,7 @@ def load_checkpoint(path: Path) -> ServerState:
                 if name.startswith("optimizer/")
             },
             losses=json.loads(metadata["losses"]),
+            clipping_norm=float(metadata.get("clipping_norm", 0.0)),
         )
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise StorageError(

@@ -31,6 +31,7 @@ def register_schemas() -> None:
         "quantum": schema.QuantumConfig,
         "client": schema.ClientConfig,
         "strategy": schema.StrategyConfig,
+        "privacy": schema.PrivacyConfig,
         **MODEL_CONFIGS,
     }.items():
         store.store(group="schema", name=name, node=node)

@@ -11,7 +11,7 @@ from rich.text import Text
 from qfl.strategies import ClientReplied, Event, RoundFinished, SetupFinished
 
 _SHOWN = {"classification": "accuracy", "regression": "rmse"}
-_WIDTHS = (7, 8, 8, 9, 10, 10, 8)
+_WIDTHS = (7, 8, 8, 9, 10, 10, 8, 8)
 _PROBLEMS_SHOWN = 3
 
 
@@ -37,13 +37,31 @@ class RoundsDisplay:
         console: Where to write.
         title: What is running.
         detailed: Whether to show every round; otherwise one line that moves.
+        private: Whether to show what was spent of the clients' privacy.
     """
 
     def __init__(
-        self, task: str, rounds: int, console: Console, title: str, *, detailed: bool = True
+        self,
+        task: str,
+        rounds: int,
+        console: Console,
+        title: str,
+        *,
+        detailed: bool = True,
+        private: bool = False,
     ) -> None:
         self._metric = _SHOWN[task]
-        self._names = ("round", "clients", "loss", self._metric, "up", "down", "seconds")
+        self._names: tuple[str, ...] = (
+            "round",
+            "clients",
+            "loss",
+            self._metric,
+            "up",
+            "down",
+            "seconds",
+        )
+        if private:
+            self._names = (*self._names, "epsilon")
         self._rounds, self._console, self._title = rounds, console, title
         self._detailed = detailed
         self._live: Live | None = None
@@ -110,7 +128,7 @@ class RoundsDisplay:
             more = self._problems - _PROBLEMS_SHOWN
             self._print(Text(f"{more} more clients left out of round {event.round}"))
         self._problems = 0
-        row = (
+        row: tuple[str, ...] = (
             f"{event.round}/{event.rounds}",
             str(event.clients),
             _number(_held_out_or_own(event, "loss")),
@@ -119,6 +137,8 @@ class RoundsDisplay:
             human_bytes(event.bytes_down),
             f"{event.seconds:.2f}",
         )
+        if "epsilon" in self._names:
+            row = (*row, _number(event.metrics.get("epsilon")))
         if self._detailed:
             self._print_row(row)
 
@@ -130,7 +150,7 @@ class RoundsDisplay:
         return Text(f"{self._title}: {state}", style="dim")
 
     def _print_row(self, row: tuple[str, ...], style: str = "") -> None:
-        cells = zip(row, _WIDTHS, strict=True)
+        cells = zip(row, _WIDTHS[: len(row)], strict=True)
         self._print(Text(" ".join(f"{cell:>{width}}" for cell, width in cells), style=style))
 
     def _print(self, text: Text) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
 from qfl.clients import make_client_app
+from qfl.clients.accounts import Accounts
 from qfl.clients.protect import ProtectMod
-from qfl.clients.torch_app import CONFIG_KEY, MOMENTS_KEY
+from qfl.clients.torch_app import CONFIG_KEY, MOMENTS_KEY, dataset_digest
 from qfl.conf.checks import to_dict
 from qfl.crypto import Arrays
 from qfl.federation.experiment import Experiment
@@ -29,15 +32,35 @@ class Watchers:
 
 
 def run_federation(
-    experiment: Experiment, watchers: Watchers, resume: ServerState | None = None
+    experiment: Experiment,
+    watchers: Watchers,
+    resume: ServerState | None = None,
+    ledger: Path | None = None,
 ) -> Arrays:
     """Train; returns the final global model, or nothing where only clients learn it.
 
+    Args:
+        experiment: What to train, on what.
+        watchers: Who is told what happens.
+        resume: State of an earlier run, to go on with.
+        ledger: Where all clients enter what they spend of their privacy. Unset, where it is
+            forgotten, as befits a baseline.
+
     Raises:
         FederationError: A round could not be completed.
+        PrivacyError: What is promised cannot be kept.
     """
+    with tempfile.TemporaryDirectory(prefix="qfl-ledger-") as forgotten:
+        return _run(experiment, watchers, resume, ledger or Path(forgotten) / "ledger.sqlite")
+
+
+def _run(
+    experiment: Experiment, watchers: Watchers, resume: ServerState | None, ledger: Path
+) -> Arrays:
     config = experiment.config
     strategy = make_strategy(config)
+    if resume is not None and resume.clipping_norm:
+        strategy.privacy = replace(strategy.privacy, clipping_norm=resume.clipping_norm)
     strategy.observer = watchers.event
     strategy.checkpoint = watchers.checkpoint
     final: list[Arrays] = []
@@ -55,6 +78,7 @@ def run_federation(
             config.strategy.round_timeout,
             config=train_config,
             numbers=experiment.moments_length() if federated else 0,
+            rounds=config.rounds,
         )
         if federated:
             summed = sums.numbers(
@@ -83,8 +107,9 @@ def run_federation(
         return "client" if int(context.node_config["partition-id"]) < clients else "key-holder"
 
     made = config.strategy
-    mod = ProtectMod(role=role, dropout=made.dropout, corrupted=made.corrupted)
-    client_app = make_client_app([mod])
+    accounts = Accounts(str(ledger), dataset=dataset_digest)
+    mod = ProtectMod(role=role, dropout=made.dropout, corrupted=made.corrupted, accounts=accounts)
+    client_app = make_client_app([mod], accounts)
     simulation = config.simulation
     if simulation.backend == "ray":
         from qfl.federation.ray_engine import run_ray

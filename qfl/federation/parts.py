@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from qfl.conf.schema import ExperimentConfig, SelectionConfig, ServerOptimizerConfig
+from qfl.conf.schema import (
+    ExperimentConfig,
+    PrivacyConfig,
+    SelectionConfig,
+    ServerOptimizerConfig,
+)
 from qfl.strategies import (
     Aggregation,
     ConvergenceMonitor,
@@ -10,6 +15,7 @@ from qfl.strategies import (
     FedAvg,
     FedAvgM,
     FedYogi,
+    Privacy,
     SecureStrategy,
     SelectAll,
     SelectBySize,
@@ -29,6 +35,7 @@ def make_strategy(config: ExperimentConfig) -> SecureStrategy:
         if config.dataset.task == "classification"
         else ("eval_loss",)
     )
+    private = config.privacy.mechanism != "none"
     return SecureStrategy(
         aggregation=Aggregation(
             scheme=asked.scheme,
@@ -50,10 +57,31 @@ def make_strategy(config: ExperimentConfig) -> SecureStrategy:
         selection=make_selection(asked.selection),
         optimizer=make_optimizer(asked.server_optimizer),
         convergence=ConvergenceMonitor(config.stop.patience, config.stop.min_delta),
-        metrics=("train_loss",),
+        privacy=make_privacy(config.privacy),
+        metrics=() if private else ("train_loss",),
         # Nobody but clients can evaluate a model that the server does not see.
-        evaluate_metrics=own if asked.release == "clients" else (),
+        evaluate_metrics=own if asked.release == "clients" and not private else (),
         seed=config.seed,
+    )
+
+
+def make_privacy(asked: PrivacyConfig) -> Privacy:
+    """What is promised to clients."""
+    return Privacy(
+        mechanism=asked.mechanism,
+        epsilon=asked.epsilon,
+        delta=asked.delta,
+        noise_multiplier=asked.noise_multiplier,
+        clipping_norm=asked.clipping_norm,
+        noise=asked.noise,
+        colluders=asked.colluders,
+        # Under DP-SGD every client adapts on its own.
+        count_noise=asked.count_noise
+        if asked.clipping == "adaptive" and asked.mechanism != "dpsgd"
+        else None,
+        target_quantile=asked.target_quantile,
+        clipping_lr=asked.clipping_lr,
+        accountant=asked.accountant,
     )
 
 

@@ -17,13 +17,15 @@ from qfl.conf.schema import ExperimentConfig
 from qfl.crypto import Arrays
 from qfl.errors import ConfigError, StorageError
 from qfl.federation import summary as summaries
-from qfl.federation.baselines import plain_config, pooled, twin_config
+from qfl.federation.baselines import plain_config, plain_title, pooled, twin_config
 from qfl.federation.display import RoundsDisplay
 from qfl.federation.engine import Watchers, run_federation
 from qfl.federation.experiment import Experiment
 from qfl.federation.files import drop_torn_line, write_json
+from qfl.federation.privacy_record import LEDGER, PrivacyRecord
 from qfl.federation.run_folder import RunFolder
 from qfl.strategies import (
+    BudgetSpent,
     ClientReplied,
     Event,
     RoundFinished,
@@ -90,6 +92,8 @@ class _Run:
     ) -> None:
         self.experiment, self.folder, self.console, self.state = experiment, folder, console, state
         self.setup: SetupFinished | None = None
+        self.privacy = PrivacyRecord(experiment.config, folder.path / LEDGER)
+        self.budget_spent: str | None = None
         self.baseline: dict[str, Any] = {}
         self.started = time.perf_counter()
 
@@ -119,7 +123,10 @@ class _Run:
         if found is not None:
             write_json(folder.path / "evaluation.json", found)
         status = "finished" if last >= config.rounds else "converged"
-        summary = self._close(status, None)
+        if self.budget_spent:
+            status = "budget_spent"
+            self.console.print(f"Stopped: {self.budget_spent}.", highlight=False)
+        summary = self._close(status, self.budget_spent)
         summaries.print_comparison(summary, self.console)
         if report:
             from qfl.federation.report import write_report
@@ -131,9 +138,11 @@ class _Run:
     def _main(self) -> Arrays:
         config, folder = self.experiment.config, self.folder
         title = f"{config.name}: {config.model.name} on {config.dataset.name}"
-        with RoundsDisplay(self.experiment.task, config.rounds, self.console, title) as display:
+        task, private = self.experiment.task, config.privacy.mechanism != "none"
+        with RoundsDisplay(task, config.rounds, self.console, title, private=private) as display:
 
             def tell(event: Event) -> None:
+                event = self._with_epsilon(event)
                 display.tell(event)
                 if isinstance(event, SetupFinished):
                     self.setup = event
@@ -157,15 +166,24 @@ class _Run:
                     folder.record_round("main", event)
                 elif isinstance(event, SumOpened):
                     folder.audit("sum_opened", **asdict(event))
+                elif isinstance(event, BudgetSpent):
+                    self.budget_spent = event.reason
+                    folder.audit("budget_spent", **asdict(event))
 
             watchers = Watchers(tell, folder.save_checkpoint)
-            return run_federation(self.experiment, watchers, self.state)
+            return run_federation(self.experiment, watchers, self.state, self.privacy.path)
+
+    def _with_epsilon(self, event: Event) -> Event:
+        """A round together with what was spent up to it."""
+        if not isinstance(event, RoundFinished) or (epsilon := self.privacy.epsilon()) is None:
+            return event
+        return replace(event, metrics={**event.metrics, "epsilon": epsilon})
 
     def _baselines(self) -> None:
         config = self.experiment.config
         wanted = {
             "plain": plain_config(config)
-            if config.baselines.plain and config.strategy.scheme != "plain"
+            if config.baselines.plain and plain_title(config)
             else None,
             "twin": twin_config(config) if config.baselines.twin else None,
         }
@@ -177,7 +195,7 @@ class _Run:
 
     def _baseline(self, run: str, config: ExperimentConfig) -> dict[str, Any]:
         experiment = Experiment.prepare(config)
-        title = {"plain": "the same without encryption", "twin": "its classical twin"}[run]
+        title = {"plain": plain_title(self.experiment.config), "twin": "its classical twin"}[run]
         console = self.console
         with RoundsDisplay(
             experiment.task, config.rounds, console, title, detailed=False
@@ -190,7 +208,8 @@ class _Run:
 
             arrays = run_federation(experiment, Watchers(tell))
         metrics, _ = experiment.evaluate(arrays, experiment.dataset.test)
-        return {"name": config.model.name, "parameters": experiment.parameters, **metrics}
+        about = {"name": config.model.name, "title": title}
+        return {**about, "parameters": experiment.parameters, **metrics}
 
     def _close(self, status: str, reason: str | None) -> dict[str, Any]:
         self.folder.audit("run_" + status, reason=reason)
@@ -198,6 +217,7 @@ class _Run:
             self.experiment,
             self.folder,
             self.setup,
+            self.privacy.summary(),
             status=status,
             reason=reason,
             baseline=self.baseline,

@@ -13,7 +13,15 @@ from qfl.federation.experiment import Experiment
 from qfl.federation.run_folder import RunFolder, versions
 from qfl.strategies import SetupFinished
 
-ACCOUNT = ("clients", "failures", "bytes_up", "bytes_down", "bytes_key_holder", "seconds")
+ACCOUNT = (
+    "epsilon",
+    "clients",
+    "failures",
+    "bytes_up",
+    "bytes_down",
+    "bytes_key_holder",
+    "seconds",
+)
 TWIN_MARGIN = 0.05
 
 
@@ -21,6 +29,7 @@ def summarize(
     experiment: Experiment,
     folder: RunFolder,
     setup: SetupFinished | None,
+    privacy: dict[str, Any],
     *,
     status: str,
     reason: str | None,
@@ -45,7 +54,7 @@ def summarize(
         "model": {"name": config.model.name, "parameters": experiment.parameters},
         "metrics": metrics,
         "baseline": baseline,
-        "privacy": {"epsilon": None, "delta": None, "mechanism": "none", "accountant": "none"},
+        "privacy": privacy,
         "aggregation": {
             "scheme": config.strategy.scheme,
             "trust": config.strategy.trust,
@@ -198,7 +207,7 @@ def print_comparison(summary: dict[str, Any], console: Console) -> None:
         )
     ]
     if "plain" in baseline:
-        rows.append(("the same without encryption", baseline["plain"], baseline["plain"]))
+        rows.append((baseline["plain"]["title"], baseline["plain"], baseline["plain"]))
     if "twin" in baseline:
         twin = baseline["twin"]
         rows.append((f"classical twin ({twin['name']}), federated", twin, twin))

@@ -12,6 +12,7 @@ hidden state and the output are left to these layers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from qfl.conf.schema import QlstmConfig, QuantumConfig
 from qfl.models.circuit_layer import circuit_layer, declare
 from qfl.models.recurrent import FORGET_BIAS, Recurrent
+from qfl.privacy.taps import Record, tapped
 
 _GATES = 4
 
@@ -44,6 +46,8 @@ class Qlstm(Recurrent):
         >>> model(torch.zeros(5, 12, 2)).shape, model.sequence(torch.zeros(5, 12, 2)).shape
         (torch.Size([5, 1]), torch.Size([5, 12, 1]))
     """
+
+    record: Record | None = None
 
     def __init__(
         self,
@@ -75,24 +79,63 @@ class Qlstm(Recurrent):
 
     def states(self, x: Tensor) -> Tensor:
         """(batch, window, channels) to hidden states (batch, window, hidden)."""
+        if self.record is not None:
+            return self._states_recording(x, self.record)
+        angles, biases = self.from_input(x).unbind(1), [self.gate_biases] * x.shape[1]
+        states, _ = self._unroll(angles, biases, self.from_state.weight, self.gate_weights)
+        return torch.stack(states, dim=1)
+
+    def _states_recording(self, x: Tensor, record: Record) -> Tensor:
+        """The same; the backward pass tells each window's own gradients by this cell's weights."""
+
+        def by_angles(upstream: Tensor) -> None:
+            if len(states) > 1:
+                before = torch.stack(states[:-1], dim=1).detach()
+                record("from_state.weight", upstream[:, 1:].mT @ before)
+
+        def by_gates(upstream: Tensor) -> None:
+            read = torch.stack(expectations, dim=1).detach().unflatten(2, (_GATES, -1))
+            gates = upstream.unflatten(2, (_GATES, -1)).transpose(1, 2)
+            record("gate_weights", read.permute(0, 2, 3, 1) @ gates)
+            record("gate_biases", upstream.sum(1))
+
+        angles = tapped(self.from_input(x), by_angles)
+        # One for each window and point, so that gradients by them are those by the gates.
+        biases = tapped(self.gate_biases.detach().repeat(*x.shape[:2], 1), by_gates)
+        states, expectations = self._unroll(
+            angles.unbind(1),
+            biases.unbind(1),
+            self.from_state.weight.detach(),
+            self.gate_weights.detach(),
+        )
+        return torch.stack(states, dim=1)
+
+    def _unroll(
+        self,
+        angles: Sequence[Tensor],
+        biases: Sequence[Tensor],
+        from_state: Tensor,
+        gate_weights: Tensor,
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Hidden states at all points, and what the circuits read there."""
         # Speed is in the number of operations: what does not wait for a state is done for all
         # points at once, and the four gates go through every operation together. One product with
         # a block-diagonal matrix serves them, because batched products of this size spend their
         # time on waking threads.
-        to_angles = self.from_state.weight.T
-        to_gates: Tensor = torch.block_diag(*self.gate_weights)  # type: ignore[no-untyped-call]
-        hidden = self.gate_weights.shape[-1]
-        state = cell = None
-        states = []
-        for angles in self.from_input(x).unbind(1):
-            if state is not None:
-                angles = torch.addmm(angles, state, to_angles)
-            expectations = self.circuits(torch.atan(angles)).transpose(0, 1).flatten(1)
-            read = torch.addmm(self.gate_biases, expectations, to_gates)
+        to_angles = from_state.T
+        to_gates: Tensor = torch.block_diag(*gate_weights)  # type: ignore[no-untyped-call]
+        hidden = gate_weights.shape[-1]
+        cell = None
+        states: list[Tensor] = []
+        expectations: list[Tensor] = []
+        for now, bias in zip(angles, biases, strict=True):
+            if states:
+                now = torch.addmm(now, states[-1], to_angles)
+            expectations.append(self.circuits(torch.atan(now)).transpose(0, 1).flatten(1))
+            read = torch.addmm(bias, expectations[-1], to_gates)
             gates = torch.sigmoid(read[:, : 3 * hidden])
             forget, take, give = gates.chunk(3, dim=1)
             kept = take * torch.tanh(read[:, 3 * hidden :])
             cell = kept if cell is None else torch.addcmul(kept, forget, cell)
-            state = give * torch.tanh(cell)
-            states.append(state)
-        return torch.stack(states, dim=1)
+            states.append(give * torch.tanh(cell))
+        return states, expectations

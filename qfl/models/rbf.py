@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from qfl.conf.schema import RbfConfig
 from qfl.models.inputs import check_width
+from qfl.privacy.taps import Record, tapped
 
 
 class Landmarks(nn.Module):
@@ -32,6 +33,8 @@ class Landmarks(nn.Module):
         [0.5, -0.5]
     """
 
+    record: Record | None = None
+
     def __init__(self, points: Tensor, gamma: float) -> None:
         super().__init__()
         self.points = nn.Parameter(points.detach().clone())
@@ -39,10 +42,23 @@ class Landmarks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) to (batch, landmarks), each row summing to 0."""
+        points, log_gamma, record = self.points, self.log_gamma, self.record
+        if record is not None:
+            points, log_gamma = points.detach(), log_gamma.detach()
         # Only differences between landmarks count: the square of x itself falls out.
-        distances = torch.addmm((self.points * self.points).sum(-1), x, self.points.T, alpha=-2.0)
-        shares = torch.softmax(-torch.exp(self.log_gamma) * distances, dim=-1)
-        return len(self.points) * shares - 1
+        distances = torch.addmm((points * points).sum(-1), x, points.T, alpha=-2.0)
+        if record is not None:
+            of, seen, so_far = record, x.detach(), distances.detach()
+
+            def told(by_distances: Tensor) -> None:
+                apart = points - seen[:, None]
+                of("points", 2 * by_distances[..., None] * apart)
+                # gamma multiplies distances, and its logarithm is what is trained.
+                of("log_gamma", (by_distances * so_far).sum(1))
+
+            distances = tapped(distances, told)
+        shares = torch.softmax(-torch.exp(log_gamma) * distances, dim=-1)
+        return len(points) * shares - 1
 
 
 class Rbf(nn.Module):

@@ -13,6 +13,7 @@ from qfl.quantum.engines import Engine
 from qfl.quantum.kernel_engine import KernelEngine, check_finite
 from qfl.quantum.memory import check_free
 from qfl.quantum.plan import Angle, Plan, Rotation, StateVector
+from qfl.quantum.private import Found, together
 from qfl.quantum.torch_engine import TorchEngine
 
 
@@ -31,14 +32,28 @@ class Compiled:
         self._columns = columns
         self._in_torch: TorchEngine | None = None
         self._is_state = isinstance(plan.measurement, StateVector)
+        self._gives_all = (
+            isinstance(engine, KernelEngine | TorchEngine)
+            and not self._is_state
+            and (columns is None or not (columns.mixes or columns.by_weights))
+        )
 
-    def __call__(self, inputs: Tensor, weights: Tensor, copies: int | None = None) -> Tensor:
+    def __call__(
+        self,
+        inputs: Tensor,
+        weights: Tensor,
+        copies: int | None = None,
+        found: Found | None = None,
+    ) -> Tensor:
         """Outputs of the circuit.
 
         Args:
             inputs: (batch, features).
             weights: All trainable numbers, in any shape; the copies' ones after each other.
             copies: As engines take it.
+            found: Where :meth:`gives_all`: the backward pass calls it with each sample's own
+                gradient, (batch, n_weights) or (copies, batch, n_weights), and gives ``weights``
+                none.
 
         Returns:
             (batch, outputs) or (copies, batch, outputs); complex where the state is measured.
@@ -56,8 +71,16 @@ class Compiled:
         # The kernel looks itself; on a GPU looking would stop the queue.
         if engine.name != "kernel" and eager_on_cpu(inputs, weights):
             check_finite(inputs, weights)
+        if isinstance(engine, KernelEngine) and found is not None:
+            return engine(inputs, weights, copies, found)
+        if isinstance(engine, TorchEngine) and found is not None:
+            return together(engine, inputs, weights, copies, found)
         outputs = engine(inputs, weights, copies)
         return self._state(outputs, inputs, weights, copies) if self._is_state else outputs
+
+    def gives_all(self, inputs: Tensor) -> bool:
+        """Whether one backward pass gives gradients by inputs and each sample's own by weights."""
+        return self._gives_all and len(inputs) > 0
 
     def per_sample_gradients(
         self, inputs: Tensor, weights: Tensor, grad_outputs: Tensor, copies: int | None = None

@@ -19,6 +19,7 @@ from torch import Tensor
 from qfl.errors import ConfigError, DataError, MissingDependencyError
 from qfl.quantum.kernel_program import KernelProgram, pack
 from qfl.quantum.plan import Plan
+from qfl.quantum.private import Found
 from qfl.quantum.program import MAX_WIRES, lower
 
 VERSION = 2
@@ -82,13 +83,21 @@ class KernelEngine:
         self._program, self._arrays = pack(lower(plan))
         self._reference = ctypes.byref(self._program)
 
-    def __call__(self, inputs: Tensor, weights: Tensor, copies: int | None = None) -> Tensor:
+    def __call__(
+        self,
+        inputs: Tensor,
+        weights: Tensor,
+        copies: int | None = None,
+        found: Found | None = None,
+    ) -> Tensor:
         """Run a batch; differentiable once in both arguments.
 
         Args:
             inputs: (B, columns of the plan), float32 or float64, on the CPU; B may be 0.
             weights: n_weights in any shape, of the same type; or (copies, n_weights).
             copies: Run so many times on the same inputs, each time with weights of its own.
+            found: The backward pass calls it with each sample's own gradient by the weights,
+                (B, n_weights) or (copies, B, n_weights), and gives ``weights`` none.
 
         Returns:
             (B, outputs), or (copies, B, outputs), of the same type.
@@ -98,7 +107,7 @@ class KernelEngine:
             DataError: An input or a weight is infinite or not a number.
         """
         self._check(inputs, weights, copies or 1)
-        return cast(Tensor, _Run.apply(inputs, weights, self, copies))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _Run.apply(inputs, weights, self, copies, found))  # type: ignore[no-untyped-call]
 
     def per_sample_gradients(
         self, inputs: Tensor, weights: Tensor, grad_outputs: Tensor, copies: int | None = None
@@ -280,20 +289,31 @@ def _plain(numbers: Tensor) -> Tensor:
 class _Run(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, weights: Tensor, engine: KernelEngine, copies: int | None
+        ctx: Any,
+        inputs: Tensor,
+        weights: Tensor,
+        engine: KernelEngine,
+        copies: int | None,
+        found: Found | None,
     ) -> Tensor:
         inputs, weights = _plain(inputs), _plain(weights)
-        ctx.engine, ctx.copies = engine, copies
+        ctx.engine, ctx.copies, ctx.found = engine, copies, found
         ctx.save_for_backward(inputs, weights)
         return engine.forward(inputs, weights, copies)
 
     @staticmethod
-    def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(
+        ctx: Any, grad_outputs: Tensor
+    ) -> tuple[Tensor, Tensor | None, None, None, None]:
         inputs, weights = ctx.saved_tensors
+        if ctx.found is not None:
+            by_inputs, rows = ctx.engine.backward(inputs, weights, grad_outputs, True, ctx.copies)
+            ctx.found(rows)
+            return by_inputs, None, None, None, None
         # Grad mode is on here only under create_graph=True.
         gradients = _Gradients.apply if torch.is_grad_enabled() else _gradients
         by_inputs, by_weights = gradients(inputs, weights, grad_outputs, ctx.engine, ctx.copies)
-        return by_inputs, by_weights, None, None
+        return by_inputs, by_weights, None, None, None
 
 
 def _gradients(

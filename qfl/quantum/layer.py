@@ -28,6 +28,7 @@ from qfl.quantum.engines import check_engine, choose_engine
 from qfl.quantum.kernel_engine import check_finite
 from qfl.quantum.lower import UnsupportedError
 from qfl.quantum.plan import Plan
+from qfl.quantum.private import Found, apart
 from qfl.quantum.recording import RECORDING
 
 
@@ -62,6 +63,11 @@ class QuantumLayer(nn.Module):
             of its own: every parameter gets a leading dimension of this size, and so do outputs.
         threads: The kernel shares a batch among at most so many threads.
 
+    Attributes:
+        record: None, except while somebody collects each sample's own gradients. Then every
+            backward pass calls it with the name of a weight and (batch, *shape), and the weights
+            get no gradient of the whole batch.
+
     Example:
         >>> from qfl.quantum import build_circuit
         >>> circuit = build_circuit(n_qubits=2, n_layers=1)
@@ -71,6 +77,8 @@ class QuantumLayer(nn.Module):
         >>> layer.engine
         'torch'
     """
+
+    record: Callable[[str, Tensor], None] | None = None
 
     def __init__(
         self,
@@ -131,6 +139,12 @@ class QuantumLayer(nn.Module):
         Returns:
             (..., outputs), in the type of ``inputs``.
         """
+        if self.record is None:
+            return self._run(inputs)
+        return self._run_recording(inputs, self.record)
+
+    def _run(self, inputs: Tensor, found: Found | None = None) -> Tensor:
+        """Outputs; with ``found``, of a circuit whose engine gives all gradients at once."""
         if not inputs.is_floating_point():
             raise ConfigError(f"inputs are {inputs.dtype}: a type of real numbers is needed")
         features = inputs.shape[-1]
@@ -148,7 +162,7 @@ class QuantumLayer(nn.Module):
             if flat.shape[0] > self._largest:
                 compiled.check_memory(len(flat), flat, self.copies)
                 self._largest = len(flat)
-            outputs = compiled(flat, weights, self.copies)
+            outputs = compiled(flat, weights, self.copies, found)
         if inputs.ndim == 2:
             return outputs
         leading = () if self.copies is None else (self.copies,)
@@ -174,8 +188,8 @@ class QuantumLayer(nn.Module):
             For each weight (batch, *shape), summed over the dimensions in between.
         """
         batch, features = len(inputs), inputs.shape[-1]
-        # ``forward`` and not a call: this runs inside a hook, and must not set off others.
-        self.forward(inputs[:1])
+        # Not a call: this runs inside a hook, and must not set off others.
+        self._run(inputs[:1])
         flat = inputs.detach().reshape(-1, features)
         copies = self.copies
         leading = () if copies is None else (copies,)
@@ -186,9 +200,36 @@ class QuantumLayer(nn.Module):
             found = self._compiled.per_sample_gradients(flat, weights, upstream, copies)
         if found is None:
             found = self._one_by_one(flat, upstream)
-        # (copies, batch, weights of a copy)
-        between = prod(inputs.shape[1:-1])
-        found = found.reshape(copies or 1, batch, between, found.shape[-1]).sum(2)
+        return self._by_name(found, inputs.shape)
+
+    def _run_recording(self, inputs: Tensor, record: Callable[[str, Tensor], None]) -> Tensor:
+        shape, compiled = inputs.shape, self._compiled
+        if shape[-1] != self._features:
+            compiled = self._captured(shape[-1]).compiled
+
+        def hand_over(gradients: dict[str, Tensor]) -> None:
+            for name, rows in gradients.items():
+                record(name, rows)
+
+        if compiled is not None and compiled.gives_all(inputs):
+            return self._run(inputs, lambda rows: hand_over(self._by_name(rows, shape)))
+        return apart(
+            self._run,
+            lambda flat, upstream: hand_over(self.per_sample_gradients(flat, upstream)),
+            inputs,
+            [getattr(self, name) for name in self.weight_names],
+        )
+
+    def _by_name(self, found: Tensor, shape: torch.Size) -> dict[str, Tensor]:
+        """Gradients (copies, rows, weights of a copy) for inputs of a shape, by weight."""
+        copies, batch, between = self.copies, shape[0], prod(shape[1:-1])
+        if between == 1 and copies is None and len(self.weight_names) == 1:
+            (only,) = self.weight_names
+            return {only: found.reshape(batch, *getattr(self, only).shape)}
+        if between == 1:
+            found = found.reshape(copies or 1, batch, found.shape[-1])
+        else:
+            found = found.reshape(copies or 1, batch, between, found.shape[-1]).sum(2)
         shapes = [getattr(self, name).shape for name in self.weight_names]
         sizes = [shape.numel() // (copies or 1) for shape in shapes]
         return {
@@ -204,7 +245,7 @@ class QuantumLayer(nn.Module):
         rows = []
         for number, sample in enumerate(torch.split(flat, 1)):
             with torch.enable_grad():
-                outputs = self.forward(sample)
+                outputs = self._run(sample)
             gradient = upstream[..., number : number + 1, :].to(outputs.dtype)
             found = dict.fromkeys(weights)
             learning = [weight for weight in weights if weight.requires_grad]

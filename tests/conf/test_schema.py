@@ -60,7 +60,8 @@ def options() -> list[tuple[str, str]]:
 def test_every_option_composes(group: str, option: str) -> None:
     config = load_config([f"{group}={option}", *(OWN_DATA if group == "dataset" else [])])
     chosen = getattr(config, group)
-    expected = {"strategy": "scheme", "quantum": None, "client": None}.get(group, "name")
+    named_by = {"strategy": "scheme", "privacy": "mechanism", "quantum": None, "client": None}
+    expected = named_by.get(group, "name")
     if expected:
         # A strategy's file is named after its scheme, and after its trust where there are several.
         named = option.split("_")[0] if group == "strategy" else option

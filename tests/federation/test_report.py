@@ -18,6 +18,7 @@ SECTIONS = [
     "Held-out predictions",
     "Clients",
     "Aggregation",
+    "Privacy",
     "Cost of a round",
     "Configuration",
     "Audit trail",
@@ -95,6 +96,7 @@ def test_interrupted_run_is_shown_as_far_as_it_came(tmp_path: Path) -> None:
     page = page_of(folder)
     assert page.headings == [
         *SECTIONS[:3],
+        "Privacy",
         "Cost of a round",
         "Configuration",
     ]

@@ -41,9 +41,9 @@ def aggregation(run: Run) -> str:
     if not about.get("scheme"):
         return ""
     rows = [
-        ("Scheme", _explained(about.get("scheme"), SCHEMES)),
-        ("Trust", _explained(about.get("trust"), TRUSTS)),
-        ("Release", _explained(about.get("release"), RELEASES)),
+        ("Scheme", explained(about.get("scheme"), SCHEMES)),
+        ("Trust", explained(about.get("trust"), TRUSTS)),
+        ("Release", explained(about.get("release"), RELEASES)),
         ("Opened by", str(about.get("opened_by") or "")),
         ("Assumption", str(about.get("assumption") or "")),
         ("Parameters in the clear", _in_clear(run)),
@@ -55,7 +55,8 @@ def aggregation(run: Run) -> str:
     return markup.section("Aggregation", markup.facts(rows))
 
 
-def _explained(name: object, meanings: dict[str, str]) -> str:
+def explained(name: object, meanings: dict[str, str]) -> str:
+    """A name and what it means, where that is known; empty without a name."""
     if not name:
         return ""
     shown = str(name).replace("_", " ")

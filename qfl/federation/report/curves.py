@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 from qfl.federation.report.drawing import (
-    BLACK,
     BLUE,
     GREEN,
     ORANGE,
@@ -17,6 +16,7 @@ from qfl.federation.report.drawing import (
     draw,
     has_values,
     legend,
+    level,
     plain_text,
     style,
     to_svg,
@@ -34,6 +34,7 @@ NAMES = {
     "train_loss": "training loss",
     "eval_accuracy": "accuracy on the clients' own data",
     "eval_loss": "loss on the clients' own data",
+    "epsilon": "epsilon",
     "clients": "clients",
     "failures": "failures",
     "bytes_up": "bytes up",
@@ -70,18 +71,7 @@ def learning_curve(run: Run, metric: str) -> Figure | None:
     said = [f"{line.label} ends at {metric_text(metric, _last(line.values))}" for line in lines]
     pooled = run.summary["baseline"].get("pooled", {}).get(metric)
     if pooled is not None and math.isfinite(pooled):
-        axes.axhline(scale * pooled, color=BLACK, linestyle=":", linewidth=1.3)
-        axes.annotate(
-            f"pooled\n{metric_text(metric, pooled)}",
-            xy=(1.0, scale * pooled),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=BLACK,
-            annotation_clip=False,
-        )
+        level(axes, scale * pooled, f"pooled\n{metric_text(metric, pooled)}")
         said.append(f"the pooled model reaches {metric_text(metric, pooled)}")
     whole_rounds(axes)
     legend(figure, axes)
@@ -97,14 +87,14 @@ def learning_curve(run: Run, metric: str) -> Figure | None:
 
 
 def coincide(run: Run, metrics: Sequence[str]) -> bool:
-    """Whether the run and the one without encryption agree in all values that both have."""
+    """Whether the run and its plain baseline agree in all values that both have."""
     main, plain = run.series.get("main", {}), run.series.get("plain", {})
     both = [metric for metric in metrics if main.get(metric) and plain.get(metric)]
     return bool(both) and all(main[metric] == plain[metric] for metric in both)
 
 
 def _distance(run: Run, metric: str) -> str:
-    """In words, how far the run and the one without encryption lie apart."""
+    """In words, how far the run and its plain baseline lie apart."""
     main, plain = run.main(metric), run.series.get("plain", {}).get(metric, {})
     both = sorted(main.keys() & plain.keys())
     gaps = [abs(main[i] - plain[i]) for i in both]
@@ -113,12 +103,12 @@ def _distance(run: Run, metric: str) -> str:
     at = both[gaps.index(max(gaps))]
     if max(gaps) == 0:
         where = "" if main.keys() == plain.keys() else " in the rounds that both completed"
-        return f"This run and the run without encryption coincide exactly{where}."
+        return f"This run and the run {run.left_out} coincide exactly{where}."
     if metric == "accuracy":
         gap = f"{number_text(100 * max(gaps))} percentage points"
     else:
         gap = number_text(max(gaps))
-    return f"This run and the run without encryption differ by at most {gap} (round {at})."
+    return f"This run and the run {run.left_out} differ by at most {gap} (round {at})."
 
 
 def _curves(run: Run, metric: str) -> list[Line]:
@@ -129,7 +119,9 @@ def _curves(run: Run, metric: str) -> list[Line]:
     lines = [Line(label, run.main(metric), BLUE, "-", "o", width=2.4, size=4.5)]
     # Drawn later and with holes in it, so that both show where they coincide.
     plain = run.series.get("plain", {}).get(metric, {})
-    lines.append(Line("without encryption", plain, ORANGE, "--", "s", hollow=True, size=7.5))
+    lines.append(
+        Line(plain_text(run.left_out, 34), plain, ORANGE, "--", "s", hollow=True, size=7.5)
+    )
     values = run.series.get("twin", {}).get(metric, {})
     lines.append(Line(plain_text(f"twin ({twin})", 34), values, GREEN, "-.", "^"))
     if metric == "loss":

@@ -83,6 +83,22 @@ def draw(axes: Axes, line: Line, scale: float) -> None:
     )
 
 
+def level(axes: Axes, height: float, text: str) -> None:
+    """A dotted line across the axes, with a text of few letters beside it."""
+    axes.axhline(height, color=BLACK, linestyle=":", linewidth=1.3)
+    axes.annotate(
+        text,
+        xy=(1.0, height),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        color=BLACK,
+        annotation_clip=False,
+    )
+
+
 def trained(values: Mapping[int, float]) -> dict[int, float]:
     """Without round 0, in which nobody trains, and without what is not finite."""
     return {i: value for i, value in values.items() if i > 0 and math.isfinite(value)}

@@ -25,7 +25,7 @@ p { margin: 0 0 12px; max-width: 72ch; }
 .under { color: var(--soft); margin-bottom: 24px; }
 .status { display: inline-block; padding: 1px 10px; border-radius: 99px; font-size: 0.85rem;
   font-weight: 600; border: 1px solid currentColor; margin-right: 6px; }
-.finished, .converged { color: var(--green); } .interrupted { color: #9a5b00; }
+.finished, .converged { color: var(--green); } .interrupted, .budget_spent { color: #9a5b00; }
 .failed { color: #b3261e; }
 dl.headline { display: grid; grid-template-columns: repeat(4, minmax(0, 1fr));
   gap: 1px; background: var(--line); border: 1px solid var(--line); border-radius: 8px;
@@ -39,7 +39,8 @@ dl.headline small { display: block; font-size: 0.8rem; font-weight: 400; color: 
 .notes { border-left: 4px solid #e69f00; background: #fdf6e7; border-radius: 0 8px 8px 0;
   padding: 14px 20px; margin: 20px 0; }
 .notes h2 { border: 0; padding: 0; margin: 0 0 6px; font-size: 1rem; }
-.notes ul { margin: 0; padding-left: 20px; } .notes li { margin: 2px 0; }
+ul { margin: 0 0 12px; padding-left: 20px; max-width: 76ch; } li { margin: 5px 0; }
+.notes ul { margin: 0; max-width: none; } .notes li { margin: 2px 0; }
 .figures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 28px 24px;
   margin: 16px 0; align-items: start; }
 figure { margin: 0; break-inside: avoid; } figure.wide { grid-column: 1 / -1; }
@@ -164,12 +165,26 @@ def preformatted(text: str) -> str:
     return f"<pre>{escape(text)}</pre>"
 
 
+def subsection(title: str, inside: str) -> str:
+    """Something with a smaller heading."""
+    return f"<div>\n<h3>{escape(title)}</h3>\n{inside}\n</div>"
+
+
+def listed(items: Iterable[str]) -> str:
+    r"""A list of sentences.
+
+    >>> listed(["a < b"])
+    '<ul>\n<li>a &lt; b</li>\n</ul>'
+    """
+    body = "\n".join(f"<li>{escape(item)}</li>" for item in items)
+    return f"<ul>\n{body}\n</ul>"
+
+
 def notes_box(notes: Sequence[str]) -> str:
     """A box that is seen; empty without notes."""
     if not notes:
         return ""
-    items = "\n".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<aside class="notes"><h2>Notes</h2>\n<ul>\n{items}\n</ul></aside>'
+    return f'<aside class="notes"><h2>Notes</h2>\n{listed(notes)}</aside>'
 
 
 def headline(entries: Iterable[tuple[str, str, str]]) -> str:

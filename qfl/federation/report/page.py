@@ -12,9 +12,10 @@ from qfl.federation.report import markup, sections
 from qfl.federation.report.aggregation import aggregation
 from qfl.federation.report.cost import cost
 from qfl.federation.report.files import is_number
+from qfl.federation.report.privacy import privacy
 from qfl.federation.report.reading import Run, read_run
 from qfl.federation.report.units import number_text
-from qfl.federation.report.wording import headline_entries, moment, status, story
+from qfl.federation.report.wording import STATES, headline_entries, moment, status, story
 
 AUDIT_ENDS = 20
 """Events shown from each end of the audit trail."""
@@ -45,11 +46,12 @@ def render(run: Run) -> str:
     """The whole page as text."""
     name = str(run.summary.get("experiment") or run.folder.name)
     state = status(run)
-    known = state if state in ("finished", "converged", "interrupted", "failed") else "other"
+    said = state.replace("_", " ") if state in STATES else state
+    known = state if state in STATES else "other"
     notes = [*map(str, run.summary["notes"]), *run.notes]
     body = [
         f"<h1>{escape(name)}</h1>",
-        f'<p class="under"><span class="status {known}">{escape(state)}</span> '
+        f'<p class="under"><span class="status {known}">{escape(said)}</span> '
         f"{escape(moment(run))}</p>",
         markup.headline(headline_entries(run)),
         *map(markup.paragraph, story(run)),
@@ -59,6 +61,7 @@ def render(run: Run) -> str:
         sections.outcome(run),
         sections.clients(run),
         aggregation(run),
+        privacy(run),
         cost(run),
         markup.section(
             "Configuration",

@@ -63,6 +63,17 @@ class Run:
         """Whether the model stayed with the clients, so that nobody could evaluate it here."""
         return bool(self.summary["aggregation"].get("release") == "clients")
 
+    @property
+    def private(self) -> bool:
+        """Whether there was to be differential privacy."""
+        return (self.summary["privacy"].get("mechanism") or "none") != "none"
+
+    @property
+    def left_out(self) -> str:
+        """What the plain baseline does without: ``without encryption or privacy``."""
+        title = self.summary["baseline"].get("plain", {}).get("title") or "without encryption"
+        return str(title).removeprefix("the same ")
+
     def main(self, metric: str) -> Series:
         """A metric of the run itself by round; empty when not recorded."""
         return self.series.get("main", {}).get(metric, {})
@@ -136,7 +147,16 @@ def _add_metric(
 
 _NUMBERS: dict[str, tuple[str, ...]] = {
     "model": ("parameters",),
-    "privacy": ("epsilon", "delta"),
+    "privacy": (
+        "epsilon",
+        "delta",
+        "budget",
+        "noise_multiplier",
+        "sample_rate",
+        "clipping_norm",
+        "honest_clients",
+        "entries",
+    ),
     "aggregation": (
         "upload_bytes_per_client",
         "download_bytes_per_client",
@@ -165,11 +185,34 @@ def _check_summary(summary: dict[str, Any]) -> dict[str, Any]:
             raise StorageError(
                 f"summary.json: 'baseline.{name}' must be an object, not {kind_of(baseline)}"
             )
-        for key in baseline.keys() - {"name"}:
+        for key in baseline.keys() - {"name", "title"}:
             _check_number(baseline, key, f"baseline.{name}.{key}")
-    if not isinstance(summary.setdefault("notes", []), list):
-        raise StorageError(f"summary.json: 'notes' must be a list, not {kind_of(summary['notes'])}")
+    _check_list(summary, "notes", "notes")
+    _check_privacy(summary["privacy"])
     return summary
+
+
+def _check_privacy(privacy: dict[str, Any]) -> None:
+    for key in ("epsilon_by_data_set", "left_the_clients", "not_achieved"):
+        _check_list(privacy, key, f"privacy.{key}")
+    for i, value in enumerate(privacy["epsilon_by_data_set"]):
+        if value is not None and not is_number(value):
+            raise StorageError(
+                f"summary.json: 'privacy.epsilon_by_data_set' must hold numbers; value {i} is "
+                f"{kind_of(value)}"
+            )
+    for i, row in enumerate(privacy["left_the_clients"]):
+        if not isinstance(row, dict):
+            raise StorageError(
+                f"summary.json: 'privacy.left_the_clients' must hold objects; row {i} is "
+                f"{kind_of(row)}"
+            )
+
+
+def _check_list(section: dict[str, Any], key: str, where: str) -> None:
+    """Refuse what is no list; one that is missing is empty."""
+    if not isinstance(section.setdefault(key, []), list):
+        raise StorageError(f"summary.json: '{where}' must be a list, not {kind_of(section[key])}")
 
 
 def _check_number(section: Mapping[str, Any], key: str, where: str) -> None:

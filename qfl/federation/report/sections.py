@@ -27,7 +27,7 @@ def learning(run: Run) -> str:
             "data, summed under the scheme."
         )
     elif coincide(run, metrics):
-        said += " In every round this run and the run without encryption coincide exactly: "
+        said += f" In every round this run and the run {run.left_out} coincide exactly: "
         said += "the squares and dashes of the one lie on the points and line of the other."
         shown = [None if figure is None else replace(figure, caption="") for figure in shown]
     return markup.section(
@@ -86,7 +86,8 @@ def baselines(run: Run) -> str:
     for key in sorted(baseline, key=lambda key: ([*titles, key].index(key), key)):
         values = baseline[key]
         default = model if key == "plain" else "–"
-        entries.append((titles.get(key, key), str(values.get("name") or default), values))
+        title = str(values.get("title") or titles.get(key, key))
+        entries.append((title, str(values.get("name") or default), values))
     if "plain" in baseline:
         baseline["plain"].setdefault("parameters", own.get("parameters"))
     order = ["accuracy", "rmse", "mae", "r2", "loss"]
@@ -102,10 +103,13 @@ def baselines(run: Run) -> str:
         if with_gap:
             row.append(_gap(run.metric, values.get(run.metric), own[run.metric], values is own))
         rows.append(row)
+    left_out = f"{run.left_out[:1].upper()}{run.left_out[1:]}"
+    private = (" and no noise", " and under the same privacy", ", without privacy")
+    plain, twin, pooled = private if run.private else ("", "", "")
     meanings = {
-        "plain": "Without encryption: the same federation with plain sums.",
-        "twin": "Classical twin: a classical model in the same federation.",
-        "pooled": "Pooled data: a model trained on all clients' data in one place.",
+        "plain": f"{left_out}: the same federation with plain sums{plain}.",
+        "twin": f"Classical twin: a classical model in the same federation{twin}.",
+        "pooled": f"Pooled data: a model trained on all clients' data in one place{pooled}.",
     }
     meaning = "All values are those on the held-out examples; differences are to this run. "
     if run.blind:

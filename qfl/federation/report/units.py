@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING, Decimal
 
 BINARY_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -63,12 +64,26 @@ def number_text(value: float) -> str:
     return f"{value:.4g}"
 
 
+def epsilon_text(value: float) -> str:
+    """An epsilon with four significant digits, never less than it is.
+
+    >>> epsilon_text(7.95612), epsilon_text(8.0)
+    ('7.957', '8')
+    """
+    if not math.isfinite(value) or value <= 0:
+        return number_text(value)
+    last = Decimal(1).scaleb(math.floor(math.log10(value)) - 3)
+    return number_text(float(Decimal(repr(value)).quantize(last, ROUND_CEILING)))
+
+
 def metric_text(name: str, value: float) -> str:
     """A metric: an accuracy in percent, anything else as a number.
 
     >>> metric_text("accuracy", 0.9534), metric_text("loss", 0.3)
     ('95.3 %', '0.3')
     """
+    if name == "epsilon":
+        return epsilon_text(value)
     if name in ("accuracy", "eval_accuracy") and math.isfinite(value):
         return f"{100 * value:.1f} %"
     return number_text(value)

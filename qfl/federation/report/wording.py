@@ -8,9 +8,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qfl.federation.report.reading import Run, Series
-from qfl.federation.report.units import bytes_text, metric_text, number_text, seconds_text
+from qfl.federation.report.units import (
+    bytes_text,
+    epsilon_text,
+    metric_text,
+    number_text,
+    seconds_text,
+)
 
 UNRECORDED = "not recorded"
+STATES = ("finished", "converged", "budget_spent", "interrupted", "failed")
 
 
 def status(run: Run) -> str:
@@ -157,6 +164,7 @@ def _ending(run: Run) -> str:
     how = {
         "finished": "",
         "converged": "The run stopped early, because it had converged",
+        "budget_spent": f"The run ended {_before(run)}, because budgets do not pay for it",
         "interrupted": "The run was interrupted before its last round; "
         "all numbers are those of the rounds completed",
         "failed": "The run failed; all numbers are those of the rounds completed",
@@ -164,6 +172,11 @@ def _ending(run: Run) -> str:
     if how and reason:
         how += f": {str(reason).rstrip('.')}"
     return f"{how}." if how else ""
+
+
+def _before(run: Run) -> str:
+    done = run.summary.get("rounds")
+    return "early" if done is None else f"before round {number_text(done + 1)}"
 
 
 def _contributed(run: Run) -> str:
@@ -184,7 +197,9 @@ def _privacy(privacy: dict[str, Any]) -> tuple[str, str]:
         if mechanism not in (None, "none"):
             return "no guarantee recorded", f"mechanism {mechanism}"
         return "none", "no differential privacy"
-    value = f"ε = {number_text(epsilon)}"
+    value = f"ε = {epsilon_text(epsilon)}"
+    if privacy.get("budget") is not None:
+        value += f" of {number_text(privacy['budget'])}"
     detail = [f"δ = {number_text(delta)}"] if delta is not None else []
     detail += [str(privacy[key]) for key in ("mechanism", "accountant") if privacy.get(key)]
     return value, ", ".join(detail)

@@ -1,0 +1,132 @@
+"""Central differential privacy at whoever opens a sum: noise first, and then others see it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+from flwr.app import ConfigRecord, Context
+
+from qfl.crypto import Header, IntVector, Step, make_scheme
+from qfl.errors import OpeningRefusedError
+from qfl.privacy import ClientLevel, Stream, Terms
+
+_RELEASED = "qfl-released"
+
+
+def adds_noise(step: Step) -> bool:
+    """Whether whoever opens the sums of this run adds their noise."""
+    return bool(step.privacy) and Terms.from_json(step.privacy).mechanism == "central"
+
+
+def check_asked(asked: Step, step: Step, header: Header, context: Context) -> None:
+    """Refuse a sum of anything but updates, or one that clients gave on other terms.
+
+    Args:
+        asked: What the server asks for now.
+        step: What the keys were made for.
+        header: Of the sum.
+        context: This node's.
+
+    Raises:
+        OpeningRefusedError: Names what differs.
+    """
+    if header.step != "train":
+        raise OpeningRefusedError(
+            f"asked to open a sum of '{header.step}' in a run with noise for updates only: it "
+            "would be released without noise"
+        )
+    if (released := _released(step, context)) and header.round <= int(str(released["round"])):
+        return  # answered as before, or refused, by :func:`finished`
+    if asked.weights != header.terms or asked.privacy != _terms(step, context).to_json():
+        raise OpeningRefusedError(
+            f"asked to open a sum of round {header.round} on other terms than those of the run: "
+            "its noise would not fit"
+        )
+
+
+def finished(
+    step: Step, opened: IntVector, masked: bytes, header: Header, context: Context
+) -> IntVector:
+    """The sum, with its noise where this node adds it.
+
+    Noise is drawn once: asked again for the same sum, the answer is the same, or the difference of
+    two answers would tell of the noise.
+
+    Args:
+        step: What the keys were made for, or the clients agreed to.
+        opened: What was opened here.
+        masked: The rest of the sum, as the server sent it.
+        header: Where it belongs.
+        context: This node's.
+
+    Raises:
+        OpeningRefusedError: Another sum was released for this round, or a later one.
+    """
+    noises = adds_noise(step)
+    # Before anything is worked out: whether another masked sum fits the key would tell of the key.
+    digest = hashlib.sha256(masked + opened.astype("<i8").tobytes()).digest()
+    released = _released(step, context) if noises else None
+    if released is not None and header.round <= int(str(released["round"])):
+        if (released["place"], released["digest"]) != (header.place, digest):
+            raise OpeningRefusedError(
+                f"a sum with noise was released for round {released['round']!s}: nothing else is "
+                f"released for round {header.round}"
+            )
+        values = released["values"]
+        assert isinstance(values, bytes)
+        return np.frombuffer(values, dtype="<i8").astype(np.int64)
+    scheme = make_scheme(step.scheme, step.longest, step.sums, step.trust)
+    summed = scheme.finish(opened, masked, header.length, place=header.place)
+    if not noises:
+        return summed
+    terms = _terms(step, context)
+    with_count = bool(terms.count_noise)
+    level = _level(terms, step, header.length - 1 - with_count, header)
+    noised = level.noised(summed[: level.width], Stream())
+    values = np.concatenate([noised, summed[level.width :]])
+    _, count = level.decode(noised, header.contributions)
+    if count is not None:
+        terms = terms.after(count / header.contributions)
+    context.state[_RELEASED] = ConfigRecord(
+        {
+            "run": step.run,
+            "round": header.round,
+            "place": header.place,
+            "digest": digest,
+            "values": values.astype("<i8").tobytes(),
+            "norm": terms.clipping_norm,
+        }
+    )
+    return values
+
+
+def level_at(step: Step, length: int, header: Header) -> ClientLevel | None:
+    """How the update of a sum is encoded; None where it is as it was."""
+    if not step.privacy or (terms := Terms.from_json(step.privacy)).protects != "client":
+        return None
+    return _level(terms, step, length, header)
+
+
+def _level(terms: Terms, step: Step, length: int, header: Header) -> ClientLevel:
+    return terms.level(
+        length=length,
+        clients=step.clients,
+        min_clients=step.min_clients,
+        fraction_bits=step.fraction_bits,
+        place=header.place,
+    )
+
+
+def _terms(step: Step, context: Context) -> Terms:
+    """The run's, with the clipping norm that follows from what was released here."""
+    terms, released = Terms.from_json(step.privacy), _released(step, context)
+    if released is None:
+        return terms
+    return replace(terms, clipping_norm=float(str(released["norm"])))
+
+
+def _released(step: Step, context: Context) -> ConfigRecord | None:
+    held = context.state.config_records.get(_RELEASED)
+    return held if held is not None and held["run"] == step.run else None

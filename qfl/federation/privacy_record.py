@@ -1,0 +1,85 @@
+"""What a run spent of its clients' privacy, read from its ledger."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from qfl.conf.schema import ExperimentConfig
+from qfl.federation.privacy_statement import left_the_clients, not_achieved
+from qfl.privacy import CLIENT_LEVEL, Charge, Ledger, chosen, epsilon_of
+
+LEDGER = "ledger.sqlite"
+
+
+class PrivacyRecord:
+    """A run's ledger, as its summary and display need it.
+
+    Args:
+        config: Of the run.
+        path: The ledger's file; read only when something was spent.
+    """
+
+    def __init__(self, config: ExperimentConfig, path: Path) -> None:
+        self.config, self.path = config, path
+
+    def epsilon(self) -> float | None:
+        """What the data set that spent most has spent; None without a guarantee.
+
+        Which that is, is decided by the quicker accountant.
+        """
+        histories = self._histories()
+        if not histories:
+            return None if self.config.privacy.mechanism == "none" else 0.0
+        delta = self.config.privacy.delta
+        worst = max(histories, key=lambda charges: epsilon_of(charges, delta, "rdp"))
+        return _finite(epsilon_of(worst, delta, self.config.privacy.accountant))
+
+    def summary(self) -> dict[str, Any]:
+        """The part ``privacy`` of ``summary.json``."""
+        asked = self.config.privacy
+        if asked.mechanism == "none":
+            nothing = dict.fromkeys(("epsilon", "delta", "budget", "noise_multiplier"))
+            return {
+                "mechanism": "none",
+                "protects": "nobody",
+                "accountant": "none",
+                **nothing,
+                "left_the_clients": left_the_clients(self.config),
+                "not_achieved": not_achieved(self.config, None),
+            }
+        histories = self._histories()
+        charges = [charge for history in histories for charge in history]
+        spent = [epsilon_of(history, asked.delta, asked.accountant) for history in histories]
+        epsilon = _finite(max(spent, default=0.0))
+        return {
+            "mechanism": asked.mechanism,
+            "protects": "client" if asked.mechanism in CLIENT_LEVEL else "record",
+            "epsilon": epsilon,
+            "delta": asked.delta,
+            "accountant": chosen(charges, asked.accountant) if charges else asked.accountant,
+            "budget": asked.epsilon,
+            "noise_multiplier": min((c.noise_multiplier for c in charges), default=None),
+            "sample_rate": max((c.sample_rate for c in charges), default=None),
+            "clipping": asked.clipping,
+            "clipping_norm": asked.clipping_norm,
+            "honest_clients": self.config.strategy.min_clients - asked.colluders
+            if asked.mechanism == "distributed"
+            else None,
+            "epsilon_by_data_set": sorted(_finite(value) or 0.0 for value in spent),
+            "entries": sum(len(history) for history in histories),
+            "left_the_clients": left_the_clients(self.config),
+            "not_achieved": not_achieved(self.config, epsilon),
+        }
+
+    def _histories(self) -> list[tuple[Charge, ...]]:
+        """Charges of every data set."""
+        if not self.path.exists():
+            return []
+        ledger = Ledger(self.path)
+        return [tuple(ledger.charges(dataset)) for dataset in ledger.datasets()]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
