@@ -74,9 +74,9 @@ def finished(
                 f"a sum with noise was released for round {released['round']!s}: nothing else is "
                 f"released for round {header.round}"
             )
-        values = released["values"]
-        assert isinstance(values, bytes)
-        return np.frombuffer(values, dtype="<i8").astype(np.int64)
+        kept = released["values"]
+        assert isinstance(kept, bytes)
+        return np.frombuffer(kept, dtype="<i8").astype(np.int64)
     scheme = make_scheme(step.scheme, step.longest, step.sums, step.trust)
     summed = scheme.finish(opened, masked, header.length, place=header.place)
     if not noises:

@@ -14,6 +14,7 @@ from qfl.conf.schema import ExperimentConfig
 from qfl.data import Examples
 from qfl.privacy import Budget, Charge, noise_multiplier_for
 from qfl.privacy.dpsgd import DpSgd
+from qfl.privacy.poisson import steps_of
 
 _CLIPPING = "qfl-clipping-norm"
 
@@ -80,7 +81,7 @@ def plan_of(config: ExperimentConfig, records: int, clipping_norm: float) -> DpS
         clipping_norm=clipping_norm,
         clipping=asked.clipping,
         sample_rate=rate,
-        steps=client.local_epochs * max(1, round(1 / rate)),
+        steps=steps_of(client.local_epochs, rate),
         target_quantile=asked.target_quantile,
         clipping_lr=asked.clipping_lr,
         count_noise=asked.count_noise,

@@ -55,6 +55,8 @@ def make_client_app(mods: list[Mod] | None = None, accounts: Accounts | None = N
     @app.train()
     def _train(message: Message, context: Context) -> Message:
         config, examples = _prepared(message, context)
+        if accounts.floor is not None and config.privacy.mechanism == "none":
+            accounts.floor.check(None, 0)
         model = _model(config, message)
         round_number = int(_config_value(message, "server-round", 0))
         seed = (config.seed, round_number, _index(context))

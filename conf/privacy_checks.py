@@ -43,6 +43,11 @@ def check_privacy(config: ExperimentConfig) -> None:
             "data without noise: set preprocess.fit=public or local"
         )
     if mechanism == "dpsgd":
+        if strategy.selective.by == "sensitivity":
+            raise ConfigError(
+                "strategy.selective.by=sensitivity with privacy=dpsgd would release sensitivities "
+                "of clients' data without noise: set strategy.selective.by=all or layers"
+            )
         return
     if strategy.selective.by != "all":
         raise ConfigError(

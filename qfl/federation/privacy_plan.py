@@ -9,6 +9,7 @@ from typing import Any
 
 from qfl.errors import ConfigError, unknown_name
 from qfl.privacy.charge import Charge
+from qfl.privacy.poisson import steps_of
 
 MECHANISMS = ("dpsgd", "central", "distributed", "local")
 NEIGHBOURS = {
@@ -206,7 +207,8 @@ def _sampling(asked: Mapping[str, Any]) -> tuple[float, int]:
             "local_epochs, 1 unless set), as in records=1000 batch_size=50"
         )
     records, size = asked["records"], asked["batch_size"]
-    return min(1.0, size / records), asked.get("local_epochs", 1) * math.ceil(records / size)
+    rate = min(1.0, size / records)
+    return rate, steps_of(asked.get("local_epochs", 1), rate)
 
 
 def _shares(asked: Mapping[str, Any]) -> int:

@@ -23,6 +23,7 @@ class PrivacyRecord:
 
     def __init__(self, config: ExperimentConfig, path: Path) -> None:
         self.config, self.path = config, path
+        self._ledger: Ledger | None = None
 
     def epsilon(self) -> float | None:
         """What the data set that spent most has spent; None without a guarantee.
@@ -67,7 +68,7 @@ class PrivacyRecord:
             "honest_clients": self.config.strategy.min_clients - asked.colluders
             if asked.mechanism == "distributed"
             else None,
-            "epsilon_by_data_set": sorted(_finite(value) or 0.0 for value in spent),
+            "epsilon_by_data_set": [_finite(value) for value in sorted(spent)],
             "entries": sum(len(history) for history in histories),
             "left_the_clients": left_the_clients(self.config),
             "not_achieved": not_achieved(self.config, epsilon),
@@ -75,9 +76,11 @@ class PrivacyRecord:
 
     def _histories(self) -> list[tuple[Charge, ...]]:
         """Charges of every data set."""
-        if not self.path.exists():
-            return []
-        ledger = Ledger(self.path)
+        if self._ledger is None:
+            if not self.path.exists():
+                return []
+            self._ledger = Ledger(self.path)
+        ledger = self._ledger
         return [tuple(ledger.charges(dataset)) for dataset in ledger.datasets()]
 
 

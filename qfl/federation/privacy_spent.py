@@ -101,10 +101,11 @@ def _print_ledger(path: Path, rows: Sequence[dict[str, Any]], place: Place, delt
 
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False)
-    for name in ("data set", "clients", "runs", "rounds", "entries"):
-        table.add_column(name, justify="left" if name == "data set" else "right")
+    table.add_column("data set", min_width=12, overflow="fold")
+    for name in ("clients", "runs", "rounds", "entries"):
+        table.add_column(name, justify="right")
     table.add_column("mechanism")
-    for name in ("noise multiplier", f"epsilon (delta {delta:g})"):
+    for name in ("noise", "epsilon"):
         table.add_column(name, justify="right")
     for row in rows:
         low, high = row["noise_multiplier"]
@@ -115,7 +116,11 @@ def _print_ledger(path: Path, rows: Sequence[dict[str, Any]], place: Place, delt
             f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}",
             epsilon_text(math.inf if row["epsilon"] is None else row["epsilon"]),
         )
-    console.print(f"Ledger {path}", markup=False, soft_wrap=True)
+    console.print(
+        f"Ledger {path}; noise as a multiplier, epsilon at delta {delta:g}",
+        markup=False,
+        soft_wrap=True,
+    )
     if rows:
         console.print(table)
     for line in (

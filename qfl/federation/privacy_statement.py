@@ -126,7 +126,8 @@ def not_achieved(config: ExperimentConfig, epsilon: float | None) -> list[str]:
         hidden = "" if strategy.scheme == "plain" else " Encryption hides updates, not the model."
         found = [NO_PRIVACY + hidden]
     else:
-        found = [*_of_noise(config, epsilon), *_of_mechanism(config), *_of_any_mechanism(config)]
+        of_mechanism = () if epsilon is None else _of_mechanism(config)
+        found = [*_of_noise(config, epsilon), *of_mechanism, *_of_any_mechanism(config)]
     if strategy.scheme == "plain" and asked.mechanism != "local":
         noised = asked.mechanism == "dpsgd" and epsilon is not None
         found.append(
@@ -158,6 +159,7 @@ def _of_noise(config: ExperimentConfig, epsilon: float | None) -> Iterator[str]:
 
 
 def _of_mechanism(config: ExperimentConfig) -> Iterator[str]:
+    """Where the guarantee ends, provided that there is one."""
     asked, strategy = config.privacy, config.strategy
     if asked.mechanism == "dpsgd":
         yield (

@@ -94,8 +94,9 @@ class Qlstm(Recurrent):
                 record("from_state.weight", upstream[:, 1:].mT @ before)
 
         def by_gates(upstream: Tensor) -> None:
-            read = torch.stack(expectations, dim=1).detach().unflatten(2, (_GATES, -1))
-            gates = upstream.unflatten(2, (_GATES, -1)).transpose(1, 2)
+            points = *x.shape[:2], _GATES, -1
+            read = torch.stack(expectations, dim=1).detach().reshape(points)
+            gates = upstream.reshape(points).transpose(1, 2)
             record("gate_weights", read.permute(0, 2, 3, 1) @ gates)
             record("gate_biases", upstream.sum(1))
 

@@ -42,7 +42,9 @@ class Landmarks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, features) to (batch, landmarks), each row summing to 0."""
-        points, log_gamma, record = self.points, self.log_gamma, self.record
+        points: Tensor = self.points
+        log_gamma: Tensor = self.log_gamma
+        record = self.record
         if record is not None:
             points, log_gamma = points.detach(), log_gamma.detach()
         # Only differences between landmarks count: the square of x itself falls out.

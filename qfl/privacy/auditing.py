@@ -71,7 +71,7 @@ def epsilon_from_rates(
 
     Example:
         >>> round(epsilon_from_rates(900, 1000, 100, 1000, delta=1e-5), 2)
-        2.0
+        1.99
         >>> epsilon_from_rates(510, 1000, 490, 1000, delta=1e-5)
         0.0
     """
@@ -167,7 +167,7 @@ def probability_of_guesses(
 def _check_count(name: str, count: int, most: int) -> None:
     if not 0 <= count <= most or most < 1:
         raise PrivacyError(
-            f"{name}={count} is impossible among {most}: must be 0 to {max(most, 1)}"
+            f"{name}={count} of {most} is impossible: there must be trials, and no more be counted"
         )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qfl.errors import PrivacyError
 from qfl.privacy.per_sample import Block, Outer, Places, Rows
-
-Weights = tuple[nn.Parameter | None, nn.Parameter | None]
 
 
 class Collector:
@@ -21,87 +22,108 @@ class Collector:
     def __init__(self, places: Places) -> None:
         self._places = places
         self._batch = 0
-        self._rows: dict[nn.Parameter, Tensor] = {}
-        self._linear: dict[Weights, list[tuple[Tensor, Tensor]]] = {}
+        self._sums: list[_Sum] = []
+        self._uses: list[_Uses] = []
 
     def start(self, batch: int) -> None:
         """Forget the last batch, and expect so many records."""
         self._batch = batch
-        self._rows.clear()
-        self._linear.clear()
+        for found in self._sums:
+            found.rows = None
+        for uses in self._uses:
+            uses.pairs.clear()
 
-    def rows(self, parameter: nn.Parameter, rows: Tensor) -> None:
-        """Add gradients (batch, *shape) by a parameter.
+    def rows(self, parameter: Tensor) -> Callable[[Tensor], None]:
+        """What a layer calls with gradients (batch, *shape) by a parameter; calls add up."""
+        place = self._places.place(parameter)
+        if place is None:
+            return lambda rows: None
+        found = _Sum(place, self._places.layer([parameter]))
+        self._sums.append(found)
 
-        Raises:
-            PrivacyError: There are more or fewer rows than records.
-        """
-        if self._places.place(parameter) is None:
-            return
-        self._check(rows)
-        rows = rows.detach().reshape(len(rows), -1)
-        known = self._rows.get(parameter)
-        self._rows[parameter] = rows if known is None else known + rows
+        def add(rows: Tensor) -> None:
+            self._check(rows)
+            rows = rows.reshape(len(rows), -1)
+            found.rows = rows if found.rows is None else found.rows + rows
 
-    def linear(
-        self,
-        weight: nn.Parameter,
-        bias: nn.Parameter | None,
-        inputs: Tensor,
-        upstream: Tensor,
-    ) -> None:
-        """Add a use of ``inputs @ weight.T + bias``.
+        return add
+
+    def linear(self, weight: Tensor, bias: Tensor | None) -> Callable[[Tensor, Tensor], None]:
+        """What a layer calls with a use of ``inputs @ weight.T + bias``; calls add up.
 
         Args:
             weight: (outputs, inputs).
             bias: (outputs,), or None.
-            inputs: (batch, …, inputs).
-            upstream: Gradients by the results, (batch, …, outputs).
 
-        Raises:
-            PrivacyError: There are more or fewer rows than records.
+        Returns:
+            Takes inputs (batch, …, inputs), and gradients by the results (batch, …, outputs).
         """
-        self._check(inputs)
-        self._linear.setdefault((weight, bias), []).append((inputs, upstream))
+        places = self._places.place(weight), self._places.place(bias)
+        if places == (None, None):
+            return lambda inputs, upstream: None
+        uses = _Uses(*places, self._places.layer([weight, bias]))
+        self._uses.append(uses)
+
+        def add(inputs: Tensor, upstream: Tensor) -> None:
+            self._check(inputs)
+            uses.pairs.append((inputs, upstream))
+
+        return add
 
     def blocks(self) -> list[Block]:
         """Everything that was said, ready to be clipped."""
-        blocks: list[Block] = []
-        for weights, uses in self._linear.items():
-            weight, bias = (self._places.place(one) for one in weights)
-            if weight is None and bias is None:
-                continue
-            inputs, upstream = uses[0]
-            if len(uses) == 1 and inputs.ndim == 2:
-                layer = self._places.layer(weights)
-                blocks.append(Outer(inputs, upstream, weight, bias, layer))
-            else:
-                self._in_full(weights, uses)
-        for parameter, rows in self._rows.items():
-            place = self._places.place(parameter)
-            assert place is not None
-            blocks.append(Rows(rows, place, self._places.layer([parameter])))
+        blocks = [block for uses in self._uses for block in uses.blocks()]
+        for found in self._sums:
+            if found.rows is not None:
+                blocks.append(Rows(found.rows, found.place, found.layer))
         return blocks
 
-    def _in_full(self, weights: Weights, uses: list[tuple[Tensor, Tensor]]) -> None:
-        """A linear layer that records pass at several points."""
-        inputs, upstream = (
-            torch.cat([_points(part) for part in parts], dim=1) for parts in zip(*uses, strict=True)
-        )
-        weight, bias = weights
-        if weight is not None:
-            self.rows(weight, upstream.transpose(1, 2) @ inputs)
-        if bias is not None:
-            self.rows(bias, upstream.sum(1))
-
     def _check(self, given: Tensor) -> None:
-        if given.ndim == 0 or len(given) != self._batch:
+        if given.ndim == 0 or given.shape[0] != self._batch:
             raise PrivacyError(
                 f"a layer of this model sees {tuple(given.shape)} for {self._batch} records: "
                 "the first dimension must be that of the records in every layer with parameters"
             )
 
 
+@dataclass
+class _Sum:
+    """Rows of one parameter."""
+
+    place: slice
+    layer: int
+    rows: Tensor | None = None
+
+
+@dataclass
+class _Uses:
+    """Uses of one linear layer: what went in, and gradients by what came out."""
+
+    weight: slice | None
+    bias: slice | None
+    layer: int
+    pairs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def blocks(self) -> list[Block]:
+        """Outer products where records pass once, else rows."""
+        if not self.pairs:
+            return []
+        inputs, upstream = self.pairs[0]
+        if len(self.pairs) == 1 and inputs.ndim == 2:
+            return [Outer(inputs, upstream, self.weight, self.bias, self.layer)]
+        inputs, upstream = (
+            torch.cat([_points(part) for part in parts], dim=1)
+            for parts in zip(*self.pairs, strict=True)
+        )
+        blocks: list[Block] = []
+        if self.weight is not None:
+            rows = (upstream.mT @ inputs).flatten(1)
+            blocks.append(Rows(rows, self.weight, self.layer))
+        if self.bias is not None:
+            blocks.append(Rows(upstream.sum(1), self.bias, self.layer))
+        return blocks
+
+
 def _points(values: Tensor) -> Tensor:
     """(batch, points, size) of (batch, …, size)."""
-    return values.reshape(len(values), -1, values.shape[-1])
+    return values.detach().reshape(len(values), -1, values.shape[-1])

@@ -18,19 +18,19 @@ from torch import Tensor, nn
 
 from qfl.errors import ConfigError, DataError, PrivacyError, unknown_name
 from qfl.privacy.charge import Charge
+from qfl.privacy.client_level import LARGEST_NORM, SMALLEST_NORM, next_clipping_norm
 from qfl.privacy.fused_gradients import FusedGradients
 from qfl.privacy.gradient_clipping import LARGEST_BATCH, Clipped, clipped_sum
 from qfl.privacy.noised_sum import (
     LARGEST_SIZE,
     Noise,
     check_size,
+    delta_of,
     gradient_multiplier,
     noisy_fraction,
-    total_variation,
 )
 from qfl.privacy.per_sample import Block, Floats, LossOf, Places, Session
 from qfl.privacy.randomness import Stream
-from qfl.privacy.client_level import LARGEST_NORM, SMALLEST_NORM, next_clipping_norm
 
 CLIPPINGS = ("flat", "per_layer", "adaptive")
 ROUTES = ("fused", "opacus")
@@ -107,13 +107,13 @@ class DpSgd:
         Args:
             size: Parameters of the model; unset, the most that there may be.
         """
-        coordinates = size + (self.clipping == "adaptive")
         return Charge(
             "gaussian",
             noise_multiplier=self.noise_multiplier,
             sample_rate=self.sample_rate,
             steps=self.steps,
-            delta=total_variation(coordinates, self.steps) if self.noise_multiplier else 0.0,
+            # One more for the count of adaptive clipping.
+            delta=delta_of(size + 1, self.steps) if self.noise_multiplier else 0.0,
         )
 
 
@@ -204,7 +204,10 @@ class NoisyGradients:
             return self._sum(x, y)
         except DataError:
             # Some record is refused by a layer. It must not show which, nor that there is one.
-            found = [self._one(*record) for record in zip(x.split(1), y.split(1), strict=True)]
+            found = [
+                self._one(*record)
+                for record in zip(torch.split(x, 1), torch.split(y, 1), strict=True)
+            ]
             total = np.sum([one.total for one in found], axis=0)
             return Clipped(total, sum(one.within for one in found))
 
@@ -231,16 +234,21 @@ class FlatParameters:
         vector: (parameters,).
 
     Raises:
-        PrivacyError: Parameters are of several types, or not on the CPU.
+        PrivacyError: Parameters are of another type than float32, or not on the CPU.
     """
 
     def __init__(self, places: Places) -> None:
         self._parameters = places.parameters
-        kinds = {(one.dtype, one.device.type) for one in self._parameters}
-        if len(kinds) != 1 or next(iter(kinds))[1] != "cpu":
+        # The squares of float32 neither overflow nor vanish in the float64 of norms.
+        wrong = {
+            f"{one.dtype} on {one.device}"
+            for one in self._parameters
+            if one.dtype != torch.float32 or not one.is_cpu
+        }
+        if wrong:
             raise PrivacyError(
-                "a model is trained privately on the CPU, with trainable parameters of one type: "
-                f"this one has {', '.join(sorted(f'{a} on {b}' for a, b in kinds)) or 'none'}"
+                "a model is trained privately on the CPU, with trainable parameters in float32: "
+                f"this one has {', '.join(sorted(wrong))}"
             )
         joined = torch.cat([one.detach().reshape(-1) for one in self._parameters])
         self.vector = nn.Parameter(joined)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from types import TracebackType
 
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from qfl.errors import PrivacyError
 from qfl.privacy.collector import Collector
 from qfl.privacy.per_sample import Block, LossOf, Places
 from qfl.privacy.samplers import RULES, records_itself
+from qfl.privacy.taps import Record
 
 
 class FusedGradients:
@@ -39,17 +39,16 @@ class FusedGradients:
         self._changed: list[tuple[nn.Module, str]] = []
 
     def __enter__(self) -> FusedGradients:
+        self._collector = Collector(self._places)
         for module in self._model.modules():
             if not any(one.requires_grad for one in module.parameters(recurse=False)):
                 continue
             if records_itself(module):
-                own = dict(module.named_parameters())
-                module.record = partial(self._record, own)  # type: ignore[assignment]
-                self._changed.append((module, "record"))
+                name, change = "record", self._record(module)
             else:
-                rule = RULES[type(module)]
-                module.forward = rule(module, self._collector)  # type: ignore[method-assign]
-                self._changed.append((module, "forward"))
+                name, change = "forward", RULES[type(module)](module, self._collector)
+            setattr(module, name, change)
+            self._changed.append((module, name))
         return self
 
     def __exit__(
@@ -79,8 +78,9 @@ class FusedGradients:
                 )
         return self._collector.blocks()
 
-    def _record(self, own: dict[str, nn.Parameter], name: str, rows: Tensor) -> None:
-        self._collector.rows(own[name], rows)
+    def _record(self, module: nn.Module) -> Record:
+        own = {name: self._collector.rows(one) for name, one in module.named_parameters()}
+        return lambda name, rows: own[name](rows)
 
 
 def _name(model: nn.Module, wanted: nn.Parameter) -> str:

@@ -19,9 +19,9 @@ what rounding adds to the sensitivity of the sum, together with the grid of
   off by twice that, less than 2^-17 C - 2^-28 C up to B = 2^17 = 131072.
 
 So two sums computed in float64 over batches that differ in one record are at most (1 - 2^-17) C
-apart, given the gradients of the records that they share. What is not covered: the same record's gradient may come out differently by a rounding
-of its own type (about 10^-7 of it in float32) in a batch of another size, because matrix products
-add in another order there.
+apart, given the gradients of the records that they share. What is not covered: the same record's
+gradient may come out differently by a rounding of float32 (about 10^-7 of it) in a batch of another
+size, because matrix products add in another order there.
 
 A record whose gradient is infinite or not a number counts as zero: it changes the sum by at most C
 as any other, and nobody learns that it is there.

@@ -46,7 +46,7 @@ def check_gradients(
         module.eval()
     try:
         whole = _by_autograd(model, loss_of, places, x, y)
-        first = _by_autograd(model, loss_of, places, x[:1], y[:1])
+        first = _of_one(model, loss_of, places, x[:1], y[:1])
         with session as gradients:
             blocks = gradients(x, y)
     finally:
@@ -58,6 +58,12 @@ def check_gradients(
                 "this model keeps something of its records in a buffer, without noise: it cannot "
                 "be trained privately"
             )
+    told = [place.start for block in blocks for place in block.places]
+    if len(told) != len(set(told)):
+        raise PrivacyError(
+            "two layers of this model tell gradients by the same parameter: it cannot be trained "
+            "privately"
+        )
     for weights, expected, what in (
         (np.ones(_RECORDS), whole, "do not add up to the gradient of the batch"),
         (np.eye(_RECORDS)[0], first, "depend on the other records of the batch"),
@@ -73,9 +79,17 @@ def check_gradients(
             )
 
 
-def _by_autograd(
-    model: nn.Module, loss_of: LossOf, places: Places, x: Tensor, y: Tensor
-) -> Floats:
+def _of_one(model: nn.Module, loss_of: LossOf, places: Places, x: Tensor, y: Tensor) -> Floats:
+    try:
+        return _by_autograd(model, loss_of, places, x, y)
+    except (RuntimeError, ValueError) as error:
+        raise PrivacyError(
+            f"this model does not take a batch of a single record ({str(error).splitlines()[0]}): "
+            "it cannot be trained privately, because chance picks batches of any size"
+        ) from None
+
+
+def _by_autograd(model: nn.Module, loss_of: LossOf, places: Places, x: Tensor, y: Tensor) -> Floats:
     found = torch.autograd.grad(loss_of(model(x), y), places.parameters, allow_unused=True)
     parts = [
         torch.zeros_like(parameter) if gradient is None else gradient

@@ -31,6 +31,14 @@ def refuses_lstm(layer: nn.LSTM) -> str | None:
 
 def lstm_rule(layer: nn.LSTM, collector: Collector) -> Callable[..., tuple[Tensor, States]]:
     """The forward pass of an LSTM that tells its gradients to a collector."""
+    names = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
+    layers = []
+    for number in range(layer.num_layers):
+        weights = [getattr(layer, f"{name}{number}", None) for name in names]
+        by_input, by_state, input_bias, state_bias = weights
+        assert by_input is not None and by_state is not None
+        found = collector.linear(by_input, input_bias), collector.linear(by_state, state_bias)
+        layers.append((weights, found))
 
     def forward(inputs: Tensor, state: States | None = None) -> tuple[Tensor, States]:
         if state is not None:
@@ -39,10 +47,8 @@ def lstm_rule(layer: nn.LSTM, collector: Collector) -> Callable[..., tuple[Tenso
                 "records: start from zeros"
             )
         hidden, cells = [], []
-        for number in range(layer.num_layers):
-            names = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
-            weights = [getattr(layer, f"{name}{number}", None) for name in names]
-            inputs, cell = _Lstm.apply(inputs, *weights, collector)  # type: ignore[no-untyped-call]
+        for weights, found in layers:
+            inputs, cell = _Lstm.apply(inputs, *weights, found)  # type: ignore[no-untyped-call]
             hidden.append(inputs[:, -1])
             cells.append(cell)
         return inputs, (torch.stack(hidden), torch.stack(cells))
@@ -61,62 +67,74 @@ class _Lstm(torch.autograd.Function):
         by_state: nn.Parameter,
         input_bias: nn.Parameter | None,
         state_bias: nn.Parameter | None,
-        collector: Collector,
+        found: tuple[Callable[[Tensor, Tensor], None], Callable[[Tensor, Tensor], None]],
     ) -> tuple[Tensor, Tensor]:
         (batch, window, _), size = inputs.shape, by_state.shape[1]
+        # Speed is in the number of operations. Gates in the order output, input, forget,
+        # candidate: those that are squashed alike lie together, and so do those behind the cell.
         # In the order of time, so that a point lies together in memory.
-        gates = torch.matmul(inputs.transpose(0, 1), by_input.T)
+        gates = torch.matmul(inputs.transpose(0, 1), torch.roll(by_input, size, 0).T)
         if input_bias is not None and state_bias is not None:
-            gates += input_bias + state_bias
+            gates += torch.roll(input_bias + state_bias, size, 0)
+        to_gates = torch.roll(by_state, size, 0).T
         hidden = inputs.new_zeros((window + 1, batch, size))
         cells = inputs.new_zeros((window + 1, batch, size))
         squashed = inputs.new_empty((window, batch, size))
-        to_gates = by_state.T
-        for t in range(window):
-            gate = gates[t]
-            if t:
-                gate.addmm_(hidden[t], to_gates)
-            candidate = torch.tanh(gate[:, 2 * size : 3 * size])
-            gate.sigmoid_()
-            gate[:, 2 * size : 3 * size] = candidate
-            take, forget, candidate, give = gate.chunk(4, dim=1)
-            torch.mul(take, candidate, out=cells[t + 1])
-            cells[t + 1].addcmul_(forget, cells[t])
-            torch.tanh(cells[t + 1], out=squashed[t])
-            torch.mul(give, squashed[t], out=hidden[t + 1])
-        ctx.save_for_backward(inputs, by_input, by_state, gates, hidden, cells, squashed)
-        ctx.biases, ctx.weights, ctx.collector = (
-            (input_bias, state_bias),
-            (by_input, by_state),
-            collector,
+        points = zip(
+            gates.unbind(0),
+            gates[..., : 3 * size].unbind(0),
+            *(gate.unbind(0) for gate in gates.chunk(4, dim=2)),
+            strict=True,
         )
+        states, memory, small = hidden.unbind(0), cells.unbind(0), squashed.unbind(0)
+        for t, (gate, between, give, take, forget, candidate) in enumerate(points):
+            if t:
+                gate.addmm_(states[t], to_gates)
+            between.sigmoid_()
+            candidate.tanh_()
+            torch.mul(take, candidate, out=memory[t + 1])
+            memory[t + 1].addcmul_(forget, memory[t])
+            torch.tanh(memory[t + 1], out=small[t])
+            torch.mul(give, small[t], out=states[t + 1])
+        ctx.save_for_backward(inputs, by_input, by_state, gates, hidden, cells, squashed)
+        ctx.found = found
         return hidden[1:].transpose(0, 1).contiguous(), cells[-1].clone()
 
     @staticmethod
     def backward(ctx: Any, by_hidden: Tensor, by_cell: Tensor) -> tuple[Tensor | None, ...]:
         inputs, by_input, by_state, gates, hidden, cells, squashed = ctx.saved_tensors
         window, batch, size = squashed.shape
-        take, forget, candidate, give = gates.chunk(4, dim=2)
-        # What gradients by a cell, or by a hidden state, are multiplied by, for all points at once.
+        give, take, forget, candidate = gates.chunk(4, dim=2)
+        # What gradients by a hidden state, or by a cell, are multiplied by, for all points at once.
         slope = gates * (1 - gates)
-        slope[..., 2 * size : 3 * size] = 1 - candidate * candidate
-        factors = torch.cat((candidate, cells[:-1], take, squashed), dim=2).mul_(slope)
-        factors = factors.reshape(window, batch, 4, size)
+        torch.sub(1, candidate * candidate, out=slope[..., 3 * size :])
+        factors = torch.cat((squashed, candidate, cells[:-1], take), dim=2).mul_(slope)
         through = give * (1 - squashed * squashed)
+        back = torch.roll(by_state, size, 0)
         found = torch.empty_like(factors)
-        by_hidden = by_hidden.transpose(0, 1)
-        by_state_before: Tensor | None = None
-        for t in reversed(range(window)):
-            now = by_hidden[t] if by_state_before is None else by_hidden[t] + by_state_before
-            by_cell = torch.addcmul(by_cell, now, through[t])
-            torch.mul(factors[t, :, :3], by_cell[:, None], out=found[t, :, :3])
-            torch.mul(factors[t, :, 3], now, out=found[t, :, 3])
-            if t:
-                by_cell = by_cell * forget[t]
-                by_state_before = found[t].reshape(batch, 4 * size) @ by_state
-        gathered = found.reshape(window, batch, 4 * size).transpose(0, 1)
-        weights, biases, collector = ctx.weights, ctx.biases, ctx.collector
-        collector.linear(weights[0], biases[0], inputs, gathered)
-        collector.linear(weights[1], biases[1], hidden[:-1].transpose(0, 1), gathered)
+        points = zip(
+            by_hidden.unbind(1),
+            through.unbind(0),
+            forget.unbind(0),
+            factors[..., :size].unbind(0),
+            factors[..., size:].view(window, batch, 3, size).unbind(0),
+            found.unbind(0),
+            found[..., :size].unbind(0),
+            found[..., size:].view(window, batch, 3, size).unbind(0),
+            strict=True,
+        )
+        by_last: Tensor | None = None
+        for now, to_cell, keep, by_now, by_then, whole, first, rest in reversed(list(points)):
+            if by_last is not None:
+                now = now + by_last
+            by_cell = torch.addcmul(by_cell, now, to_cell)
+            torch.mul(by_now, now, out=first)
+            torch.mul(by_then, by_cell[:, None], out=rest)
+            by_cell = by_cell * keep
+            by_last = whole @ back
+        gathered = torch.roll(found, -size, 2).transpose(0, 1)
+        with_inputs, with_states = ctx.found
+        with_inputs(inputs, gathered)
+        with_states(hidden[:-1].transpose(0, 1), gathered)
         by_inputs = gathered @ by_input if ctx.needs_input_grad[0] else None
         return by_inputs, None, None, None, None, None

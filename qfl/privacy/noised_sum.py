@@ -20,9 +20,11 @@ nearest integer.
   (24 sigma^2). P(D = k) is f(k) up to a factor within exp(-2 pi^2 sigma^2) of 1. So one coordinate
   of D and [N] differ in total variation by E|x^2 - 1| / (48 sigma^2) = 0.0202 / sigma^2 for x
   standard normal, and by less than 0.05 / sigma^2 with all terms; D is drawn to within
-  ``total_variation`` of its own. Both, times coordinates and steps, are what the mechanism differs
-  from one that costs what is said: ``Charge.delta`` (2^-84 for one coordinate and step). The
-  integers themselves are exact; what becomes of them afterwards is computed from what is released.
+  ``total_variation`` of its own. Both, times coordinates and steps, are the distance t of what runs
+  from a mechanism that costs what is said. Whatever is within e^epsilon and delta there is within
+  e^epsilon and delta + (1 + e^epsilon) t here. ``Charge.delta`` is 2^24 t, which covers epsilon up
+  to 16.6 (3 * 10^-12 for a step on the most coordinates that there may be). The integers
+  themselves are exact; what becomes of them afterwards is computed from what is released.
 
 With adaptive clipping (Andrew et al. 2021, "Differentially private learning with adaptive
 clipping") the same step releases how many records were within C, as the sum of +1/2 and -1/2, with
@@ -34,6 +36,7 @@ are, which pays for the grid of the count.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -44,8 +47,9 @@ from qfl.privacy.per_sample import Floats
 from qfl.privacy.randomness import Stream
 
 SIGMA = 2.0**40
-LARGEST_SIZE = 2**24
+LARGEST_SIZE = 2**22
 _FROM_CONTINUOUS = 0.05 / SIGMA**2
+_WITH_EPSILON = 2.0**24
 _AT_ONCE = 1 << 17  # numbers
 
 
@@ -72,11 +76,11 @@ def gradient_multiplier(noise_multiplier: float, count_noise: float) -> float:
             f"{noise_multiplier:.4g} is impossible: the noisy count alone costs as much; set "
             f"privacy.count_noise above {noise_multiplier / 2:.4g}, or privacy.clipping=flat"
         )
-    return left**-0.5
+    return math.sqrt(1 / left)
 
 
-def total_variation(size: int, steps: int) -> float:
-    """How much the noise differs from Gaussian noise, rounded, in total variation.
+def delta_of(size: int, steps: int) -> float:
+    """What to add to delta because the noise is not Gaussian noise, rounded.
 
     Args:
         size: Coordinates.
@@ -84,7 +88,8 @@ def total_variation(size: int, steps: int) -> float:
     """
     from qfl.privacy.discrete_gaussian import DiscreteGaussian
 
-    return size * steps * (_FROM_CONTINUOUS + DiscreteGaussian(SIGMA).total_variation)
+    distance = _FROM_CONTINUOUS + DiscreteGaussian(SIGMA).total_variation
+    return size * steps * distance * _WITH_EPSILON
 
 
 def check_size(size: int, noise_multiplier: float) -> None:
@@ -149,4 +154,3 @@ def noisy_fraction(within: int, batch: int, expected: float, noise: Noise, sprea
     """
     count = (within - batch / 2) * (1 - KEPT_BACK)
     return float(noise.add(np.array([count]), spread)[0]) / expected + 0.5
-

@@ -8,7 +8,7 @@ clipping). Everything else, also a layer that a record passes at several points 
 rows of numbers: a norm computed from products of several factors could cancel, and would then not
 bound the sum.
 
-All arithmetic is in float64, whatever the model's own type.
+All arithmetic is in float64, in which the squares of a model's float32 neither overflow nor vanish.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ class Block(Protocol):
 
     Attributes:
         layer: Number of the layer.
+        places: Where the parameters stand among all.
     """
 
     layer: int
+    places: tuple[slice, ...]
 
     def squares(self) -> Floats:
         """Squared norm of each record's gradient, (batch,)."""
@@ -74,6 +76,7 @@ class Rows:
 
     def __init__(self, rows: Tensor, place: slice, layer: int) -> None:
         self.rows, self.place, self.layer = _numbers(rows), place, layer
+        self.places: tuple[slice, ...] = (place,)
 
     def squares(self) -> Floats:
         """Squared norms."""
@@ -110,26 +113,26 @@ class Outer:
     ) -> None:
         self.inputs, self.upstream = _numbers(inputs), _numbers(upstream)
         self.weight, self.bias, self.layer = weight, bias, layer
+        self.places = tuple(place for place in (weight, bias) if place is not None)
 
     def squares(self) -> Floats:
         """Squared norms, as products of norms."""
         found: Floats = np.einsum("ij,ij->i", self.upstream, self.upstream)
-        if self.weight is None:
-            return found
-        factors: Floats = np.einsum("ij,ij->i", self.inputs, self.inputs)
-        if self.bias is not None:
-            factors += 1
-        found *= factors
+        if self.weight is not None:
+            factors: Floats = np.einsum("ij,ij->i", self.inputs, self.inputs)
+            if self.bias is not None:
+                factors += 1
+            found *= factors
         return found
 
     def add_to(self, total: Floats, scale: Floats) -> None:
         """Write the weighted sum."""
-        scaled = self.upstream * scale[:, None]
         if self.weight is not None:
-            shape = scaled.shape[1], self.inputs.shape[1]
+            shape = self.upstream.shape[1], self.inputs.shape[1]
+            scaled = self.upstream * scale[:, None]
             np.matmul(scaled.T, self.inputs, out=total[self.weight].reshape(shape))
         if self.bias is not None:
-            np.sum(scaled, axis=0, out=total[self.bias])
+            np.dot(scale, self.upstream, out=total[self.bias])
 
     def drop(self, wrong: NDArray[np.bool_]) -> None:
         """Zeros for some."""
@@ -150,8 +153,8 @@ class Places:
 
     def __init__(self, model: nn.Module) -> None:
         self.parameters = [one for one in model.parameters() if one.requires_grad]
-        self._places: dict[nn.Parameter, slice] = {}
-        self._layers: dict[nn.Parameter, int] = {}
+        self._places: dict[Tensor, slice] = {}
+        self._layers: dict[Tensor, int] = {}
         start = 0
         for parameter in self.parameters:
             self._places[parameter] = slice(start, start + parameter.numel())
@@ -162,13 +165,14 @@ class Places:
             self._layers |= dict.fromkeys(own, self.layers)
             self.layers += bool(own)
 
-    def place(self, parameter: nn.Parameter | None) -> slice | None:
+    def place(self, parameter: Tensor | None) -> slice | None:
         """None for a parameter that is frozen or missing."""
         return None if parameter is None else self._places.get(parameter)
 
-    def layer(self, parameters: Iterable[nn.Parameter | None]) -> int:
+    def layer(self, parameters: Iterable[Tensor | None]) -> int:
         """Layer of the first that is trainable."""
-        return next(self._layers[one] for one in parameters if one in self._layers)
+        known = (self._layers.get(one) for one in parameters if one is not None)
+        return next(layer for layer in known if layer is not None)
 
 
 def _numbers(values: Tensor) -> Floats:

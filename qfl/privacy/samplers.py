@@ -40,7 +40,7 @@ class _First(torch.autograd.Function):
 
 def _linear(layer: nn.Linear, collector: Collector) -> Callable[..., Tensor]:
     weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
-    found = partial(collector.linear, layer.weight, layer.bias)
+    found = collector.linear(layer.weight, layer.bias)
 
     def forward(inputs: Tensor) -> Tensor:
         if inputs.requires_grad:
@@ -54,23 +54,18 @@ def _linear(layer: nn.Linear, collector: Collector) -> Callable[..., Tensor]:
 
 
 def _conv2d(layer: nn.Conv2d, collector: Collector) -> Callable[..., Tensor]:
-    geometry = {
-        "dilation": cast(tuple[int, int], layer.dilation),
-        "padding": cast(tuple[int, int], layer.padding),
-        "stride": cast(tuple[int, int], layer.stride),
-    }
+    weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+    add = collector.linear(layer.weight, layer.bias)
+    size, dilation, stride = layer.kernel_size, layer.dilation, layer.stride
+    padding = cast(tuple[int, int], layer.padding)
 
     def forward(inputs: Tensor) -> Tensor:
         def found(upstream: Tensor) -> None:
-            # (batch, inputs of one place, places)
-            seen = F.unfold(inputs.detach(), cast(tuple[int, int], layer.kernel_size), **geometry)
-            upstream = upstream.flatten(2)
-            collector.rows(layer.weight, upstream @ seen.transpose(1, 2))
-            if layer.bias is not None:
-                collector.rows(layer.bias, upstream.sum(2))
+            # (batch, inputs of one place, places): every place is a use of a linear layer.
+            seen = F.unfold(inputs.detach(), size, dilation, padding, stride)
+            add(seen.mT, upstream.flatten(2).mT)
 
-        bias = None if layer.bias is None else layer.bias.detach()
-        return tapped(F.conv2d(inputs, layer.weight.detach(), bias, **geometry), found)
+        return tapped(F.conv2d(inputs, weight, bias, stride, padding, dilation), found)
 
     return forward
 
@@ -91,18 +86,21 @@ def _normed(
         shape: In which weight and bias meet what is normalised.
         summed: Adds up what belongs to the same weight, (batch, …) to (batch, *weight).
     """
+    weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+    by_weight = collector.rows(layer.weight)
+    by_bias = None if layer.bias is None else collector.rows(layer.bias)
 
     def forward(inputs: Tensor) -> Tensor:
         normal = norm(inputs)
 
         def found(upstream: Tensor) -> None:
-            collector.rows(layer.weight, summed(upstream * normal.detach()))
-            if layer.bias is not None:
-                collector.rows(layer.bias, summed(upstream))
+            by_weight(summed(upstream * normal.detach()))
+            if by_bias is not None:
+                by_bias(summed(upstream))
 
-        result = normal * layer.weight.detach().reshape(shape(inputs))
-        if layer.bias is not None:
-            result = result + layer.bias.detach().reshape(shape(inputs))
+        result = normal * weight.reshape(shape(inputs))
+        if bias is not None:
+            result = result + bias.reshape(shape(inputs))
         return tapped(result, found)
 
     return forward

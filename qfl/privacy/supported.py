@@ -65,9 +65,9 @@ def _untold(module: nn.Module, gradients: str) -> str | None:
             "its gradients would silently be zero under Opacus, because its forward pass does not "
             "read its registered parameters; use qfl.quantum.QuantumLayer on the same QNode"
         )
-    if gradients == "opacus":
-        return None if _known_to_opacus(module) else _raw("Opacus has no rule for it")
     reason = refuses(module)
+    if gradients == "opacus" and not isinstance(module, nn.LSTM):
+        return None if _known_to_opacus(module) else _raw("Opacus has no rule for it")
     if reason is None:
         return None
     if _known_to_opacus(module):
@@ -86,6 +86,4 @@ def _raw(reason: str) -> str:
 def _known_to_opacus(module: nn.Module) -> bool:
     from opacus.grad_sample import GradSampleModule
 
-    if isinstance(module, nn.LSTM):
-        return refuses(module) is None
     return records_itself(module) or type(module) in GradSampleModule.GRAD_SAMPLERS

@@ -302,9 +302,7 @@ class _Run(torch.autograd.Function):
         return engine.forward(inputs, weights, copies)
 
     @staticmethod
-    def backward(
-        ctx: Any, grad_outputs: Tensor
-    ) -> tuple[Tensor, Tensor | None, None, None, None]:
+    def backward(ctx: Any, grad_outputs: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         inputs, weights = ctx.saved_tensors
         if ctx.found is not None:
             by_inputs, rows = ctx.engine.backward(inputs, weights, grad_outputs, True, ctx.copies)

@@ -187,7 +187,7 @@ class QuantumLayer(nn.Module):
         Returns:
             For each weight (batch, *shape), summed over the dimensions in between.
         """
-        batch, features = len(inputs), inputs.shape[-1]
+        features = inputs.shape[-1]
         # Not a call: this runs inside a hook, and must not set off others.
         self._run(inputs[:1])
         flat = inputs.detach().reshape(-1, features)

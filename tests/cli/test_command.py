@@ -27,7 +27,7 @@ def test_an_unknown_command(call: Call) -> None:
     code, _, errors = call("simulat")
     assert code == 2
     assert errors == (
-        "qfl: unknown command 'simulat'; did you mean 'simulate'? Known: doctor, report, simulate\n"
+        "qfl: unknown command 'simulat'; did you mean 'simulate'? Known: doctor, privacy, report, simulate\n"
     )
 
 

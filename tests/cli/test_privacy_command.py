@@ -44,10 +44,10 @@ def test_help(call: Call, arguments: list[str]) -> None:
 
 
 def test_a_plan_for_a_budget(call: Call) -> None:
-    code, output, errors = call("privacy", "plan", "epsilon=4", *SAMPLED, "local_epochs=2")
+    code, output, errors = call("privacy", "plan", "epsilon=4", *SAMPLED)
     assert (code, errors) == (0, "")
     assert "dpsgd, 10 rounds, delta 1e-05, accountant prv" in output
-    assert "each record with probability 0.05 in each of 40 steps a round" in output
+    assert "each record with probability 0.05 in each of 20 steps a round" in output
     assert "Neighbouring: one record of one client added or removed" in output
     assert re.search(r"Noise multiplier needed: \d\.\d+\n", output)
     rows = [line.split() for line in output.splitlines() if "█" in line]
@@ -75,12 +75,14 @@ def test_noise_and_budget_lead_to_each_other(call: Call) -> None:
 
 
 def test_sampling_may_be_given_or_computed(call: Call) -> None:
-    computed = planned(call, "noise_multiplier=2", "rounds=3", "records=90", "batch_size=20")
+    computed = planned(
+        call, "noise_multiplier=2", "rounds=3", "records=90", "batch_size=20", "local_epochs=2"
+    )
     charge = computed["charge_per_round"]
     assert charge["mechanism"] == "gaussian"
-    assert (charge["sample_rate"], charge["steps"]) == (pytest.approx(20 / 90), 5)
+    assert (charge["sample_rate"], charge["steps"]) == (pytest.approx(20 / 90), 8)
     rate = f"sample_rate={charge['sample_rate']!r}"
-    given = planned(call, "noise_multiplier=2", "rounds=3", rate, "steps=5")
+    given = planned(call, "noise_multiplier=2", "rounds=3", rate, "steps=8")
     assert given["curve"] == computed["curve"]
 
 

@@ -49,6 +49,10 @@ def test_every_mechanism_goes_with_uniform_weights_and_public_scaling(mechanism:
             private("distributed", strategy={"selective": {"by": "sensitivity"}}),
             "strategy.selective.by=sensitivity with privacy=distributed",
         ),
+        (
+            private(strategy={"selective": {"by": "sensitivity"}}),
+            "release sensitivities of clients' data",
+        ),
         (private("central", privacy={"clipping": "per_layer"}), "goes with privacy=dpsgd"),
         (private("local", privacy={"clipping": "adaptive"}), "set privacy.clipping=flat"),
         (

@@ -240,9 +240,10 @@ class Page(HTMLParser):
             self.figures.append(data)
 
 
-def facts_of(page: Page) -> dict[str, str]:
-    """The rows of the tables of names and what they are."""
-    pairs = re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td>', page.html)
+def facts_of(page: Page, title: str = "Aggregation") -> dict[str, str]:
+    """The rows of a section's table of names and what they are."""
+    section = page.html.split(f"<h2>{title}</h2>")[1].split("</section>")[0]
+    pairs = re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td>', section)
     assert len(dict(pairs)) == len(pairs)
     return dict(pairs)
 

@@ -195,8 +195,12 @@ def test_what_was_not_achieved(
 
 
 def test_no_guarantee_is_said_to_be_none() -> None:
-    config = configured("dpsgd", privacy={"noise_multiplier": 0.0, "epsilon": None})
-    assert "Noise multiplier 0" in said(config, None)
+    noiseless = {"noise_multiplier": 0.0, "epsilon": None}
+    for mechanism in ("dpsgd", "central", "distributed", "local"):
+        text = said(configured(mechanism, privacy=noiseless), None)
+        assert "Noise multiplier 0" in text
+        assert "The guarantee is" not in text
+        assert "The unit is" not in text
     text = said(configured("dpsgd"), None)
     assert "No finite epsilon holds at delta 1e-05: nothing is guaranteed." in text
     assert "The guarantee is a bound" not in text

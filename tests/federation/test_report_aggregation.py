@@ -58,7 +58,7 @@ def test_the_section_says_what_holds_and_what_was_opened(tmp_path: Path) -> None
     add_openings(folder, "evaluate", dict.fromkeys(range(1, 21), 8))
     page = page_of(folder)
     before = page.headings.index("Aggregation") - 1
-    assert page.headings[before : before + 3] == ["Clients", "Aggregation", "Cost of a round"]
+    assert page.headings[before : before + 3] == ["Clients", "Aggregation", "Privacy"]
     assert facts_of(page) == {
         "Scheme": "ckks: CKKS ciphertexts, which the server adds",
         "Trust": "key holder: one node holds the key",

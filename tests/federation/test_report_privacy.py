@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_folders import Page, add_metrics, build_run, facts_of, page_of, table_of
+from run_folders import Page, add_metrics, build_run, change, facts_of, page_of, table_of
 
 from qfl.errors import StorageError
 
@@ -51,19 +51,17 @@ PRIVATE_FACTS = {
 
 
 def bare(folder: Path, privacy: dict[str, Any], **summary: Any) -> Path:
-    """A run folder with nothing under test but privacy."""
-    aggregation = summary.pop("aggregation", {})
-    build_run(
-        folder, rounds=2, baselines=False, privacy=privacy, aggregation=aggregation, **summary
-    )
+    """A run folder with nothing to show but privacy."""
+    build_run(folder, baselines=False, privacy=privacy, aggregation={}, **summary)
     (folder / "evaluation.json").unlink()
+    (folder / "metrics.jsonl").write_text("")
     return folder
 
 
 def shortfalls(page: Page) -> str:
     """What stands under the heading, up to the next section."""
     assert page.text.count("What privacy was not achieved") == 1
-    return page.text.split("What privacy was not achieved")[1].split("Cost of a round")[0]
+    return page.text.split("What privacy was not achieved")[1].split("Configuration")[0]
 
 
 def test_a_private_run_says_what_was_spent_and_what_was_not_private(tmp_path: Path) -> None:
@@ -72,8 +70,7 @@ def test_a_private_run_says_what_was_spent_and_what_was_not_private(tmp_path: Pa
     page = page_of(folder)
     before = page.headings.index("Privacy") - 1
     assert page.headings[before : before + 3] == ["Aggregation", "Privacy", "Cost of a round"]
-    assert PRIVATE_FACTS.items() <= facts_of(page).items()
-    assert "Honest clients counted" not in facts_of(page)
+    assert facts_of(page, "Privacy") == PRIVATE_FACTS
     assert table_of(page, "what") == [
         ["what", "who saw it first", "how it was protected"],
         ["update", "key holder", "noise on every step"],
@@ -89,15 +86,14 @@ def test_a_private_run_says_what_was_spent_and_what_was_not_private(tmp_path: Pa
         "budget is 8."
     )
     assert "Of the data set that spent most. Only a simulation can tell" in page.text
-    rounds = table_of(page, "round") if "<th>round</th>" in page.html else []
-    assert "Held-out accuracy" in page.figures
-    assert not rounds or "epsilon" in rounds[0]
 
 
 def test_every_round_shows_what_was_spent_until_then(tmp_path: Path) -> None:
     folder = bare(tmp_path / "run", DPSGD)
     add_metrics(folder, "epsilon", {0: 0.0, 1: 1.23401, 2: 2.0})
+    add_metrics(folder, "loss", {0: 3.0, 1: 2.0, 2: 1.0})
     page = page_of(folder)
+    assert page.figures == ["Held-out loss", "Epsilon spent"]
     head, *body = page.html.split("All rounds as a table")[1].split("<tr>")[1:5]
     column = head.split("</th>").index('<th class="number">epsilon')
     shown = [row.split("</td>")[column].split(">")[-1] for row in body]
@@ -112,7 +108,7 @@ def test_without_a_series_there_is_no_figure_but_all_else(
     add_metrics(folder, "epsilon", values)
     page = page_of(folder)
     assert "Epsilon spent" not in page.figures
-    assert facts_of(page) == PRIVATE_FACTS
+    assert facts_of(page, "Privacy") == PRIVATE_FACTS
     assert "First shortfall." in shortfalls(page)
 
 
@@ -130,7 +126,7 @@ def test_older_runs_without_privacy_say_that_there_was_none(
     tmp_path: Path, privacy: dict[str, Any]
 ) -> None:
     page = page_of(bare(tmp_path / "run", privacy))
-    assert facts_of(page) == {"Mechanism": "none: no differential privacy"}
+    assert facts_of(page, "Privacy") == {"Mechanism": "none: no differential privacy"}
     assert "the trained model may tell whether a record or a client was in" in shortfalls(page)
     assert "What left the clients" not in page.text
     assert "Privacynoneno differential privacy" in page.text
@@ -139,7 +135,7 @@ def test_older_runs_without_privacy_say_that_there_was_none(
 def test_runs_without_privacy_show_their_own_account(tmp_path: Path) -> None:
     privacy = NONE | {key: DPSGD[key] for key in ("left_the_clients", "not_achieved")}
     page = page_of(bare(tmp_path / "run", privacy | {"protects": "nobody", "budget": None}))
-    assert facts_of(page) == {"Mechanism": "none: no differential privacy"}
+    assert facts_of(page, "Privacy") == {"Mechanism": "none: no differential privacy"}
     assert table_of(page, "what")[1][0] == "update"
     assert "First shortfall." in shortfalls(page)
     assert "the trained model may tell" not in page.text
@@ -147,7 +143,8 @@ def test_runs_without_privacy_show_their_own_account(tmp_path: Path) -> None:
 
 def test_noise_zero_is_no_guarantee(tmp_path: Path) -> None:
     page = page_of(bare(tmp_path / "run", DPSGD | {"epsilon": None, "budget": None}))
-    facts = facts_of(page)
+    facts = facts_of(page, "Privacy")
+    assert facts["What is protected"] == "nothing"
     assert facts["Epsilon spent, at most"] == "no finite one: nothing is guaranteed"
     assert facts["Budget"] == "none: what is spent is only recorded"
     assert "Epsilon by data set" not in facts
@@ -172,25 +169,25 @@ def test_client_level_has_facts_of_its_own(tmp_path: Path, mechanism: str, prote
         "epsilon_by_data_set": [7.9561, 7.9561],
         "honest_clients": 4 if mechanism == "distributed" else None,
     }
-    facts = facts_of(page_of(bare(tmp_path / "run", DPSGD | changes)))
+    facts = facts_of(page_of(bare(tmp_path / "run", DPSGD | changes)), "Privacy")
     assert facts["What is protected"] == protected
     assert facts["Mechanism"].startswith(f"{mechanism}: ")
     assert facts["Clipping norm"] == "1.5, at first"
     assert facts["Accountant"].startswith("rdp: ")
-    assert facts["Sampling rate, largest"].startswith("1: all take part")
+    assert facts["Sampling rate, largest"].startswith("1: nothing is gained")
     assert facts.get("Honest clients counted") == ("4" if mechanism == "distributed" else None)
     assert "Epsilon by data set" not in facts  # all spent the same
 
 
 def test_a_run_whose_budget_was_spent_says_so(tmp_path: Path) -> None:
     reason = "epsilon 8 at delta 1e-05 pays for 2 rounds; round 3 does not start"
-    page = page_of(bare(tmp_path / "run", DPSGD, status="budget_spent", reason=reason))
+    folder = bare(tmp_path / "run", DPSGD, rounds=2, status="budget_spent", reason=reason)
+    page = page_of(folder)
     assert '<span class="status budget_spent">budget spent</span>' in page.html
-    assert (
-        f"The run ended before round 3, because budgets do not pay for it: {reason}." in page.text
-    )
-    page = page_of(bare(tmp_path / "unknown", DPSGD, status="budget_spent", rounds=None))
-    assert "The run ended early, because budgets do not pay for it." in page.text
+    said = f"The run ended before round 3, because budgets do not pay for it: {reason}."
+    assert said in page.text
+    change(folder, "summary.json", rounds=None, reason=None)
+    assert "The run ended early, because budgets do not pay for it." in page_of(folder).text
 
 
 def test_baselines_are_named_as_the_run_named_them(tmp_path: Path) -> None:
@@ -219,6 +216,7 @@ def test_what_is_on_record_in_part_is_shown_in_part(tmp_path: Path) -> None:
     privacy = {
         "mechanism": ["odd"],
         "protects": {"who": 1},
+        "epsilon": 1.0,
         "accountant": 3,
         "clipping": True,
         "epsilon_by_data_set": [None, math.nan, 1.0],
@@ -226,7 +224,7 @@ def test_what_is_on_record_in_part_is_shown_in_part(tmp_path: Path) -> None:
         "not_achieved": [2, None],
     }
     page = page_of(bare(tmp_path / "run", privacy))
-    facts = facts_of(page)
+    facts = facts_of(page, "Privacy")
     assert facts["Mechanism"] == "[&#x27;odd&#x27;]"
     assert facts["What is protected"] == "{&#x27;who&#x27;: 1}"
     assert facts["Accountant"] == "3"
@@ -263,5 +261,5 @@ def test_text_on_privacy_is_escaped(tmp_path: Path) -> None:
     page = page_of(bare(tmp_path / "run", privacy, baseline=baseline))
     assert "script" not in page.tags
     assert "<script" not in page.html
-    # Four facts, three cells, a shortfall, two rows, the meaning of one of them, the headline's two.
-    assert page.text.count(bad) == 13 - 1
+    # Facts, cells, a shortfall, two baselines, what the first of them means, the headline's two.
+    assert page.text.count(bad) == 4 + 3 + 1 + 2 + 1 + 2

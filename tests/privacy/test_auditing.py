@@ -116,7 +116,7 @@ def test_the_probability_is_the_papers_in_exact_arithmetic(
 
 
 @given(counts(60), st.integers(0, 100), st.sampled_from([0.0, 1e-3, 0.02, 0.5]))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=25)
 def test_below_a_half_the_probability_grows_with_epsilon_and_falls_with_guesses(
     guessed: tuple[int, int], unguessed: int, delta: float
 ) -> None:

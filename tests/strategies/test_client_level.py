@@ -280,7 +280,7 @@ def test_sums_that_cannot_hold_the_noise_are_refused(
     run: Callable[..., Any], private_toy: Callable[..., Any]
 ) -> None:
     privacy = Privacy("local", epsilon=None, noise_multiplier=10.0, clipping_norm=50.0)
-    with pytest.raises(ConfigError, match="lower privacy.clipping_norm"):
+    with pytest.raises(ConfigError, match=r"lower privacy\.clipping_norm"):
         run(private_toy(length=20), strategy("masking", "none", privacy))
 
 

@@ -112,7 +112,7 @@ def _facts(run: Run) -> Iterator[tuple[str, str]]:
     if not run.private:
         return
     spent, budget = about.get("epsilon"), about.get("budget")
-    yield "What is protected", _protected(about)
+    yield "What is protected", "nothing" if spent is None else _protected(about)
     yield (
         "Epsilon spent, at most",
         "no finite one: nothing is guaranteed" if spent is None else epsilon_text(spent),
@@ -149,7 +149,7 @@ def _protected(about: dict[str, Any]) -> str:
 
 def _sampling(about: dict[str, Any]) -> str:
     if about.get("sample_rate") == 1:
-        return "1: all take part, so nothing is gained by sampling"
+        return "1: nothing is gained by sampling"
     return _number(about, "sample_rate", ", the chance of a record to be in a batch")
 
 
