@@ -2,9 +2,9 @@
 
 A contender trains through the functions that a client calls: :func:`train` and
 :func:`train_privately`. Their time over the number of steps holds everything: sampling, gradients
-of single records, clipping, noise, the optimizer, and a share of the checks in front. Opacus' own
-step (``GradSampleModule``, ``DPLSTM``, ``DPOptimizer`` with torch's generator, no sampling) is the
-peer of the recurrent model.
+of single records, clipping, noise, the optimizer, and a share of the checks in front of them; a
+call of a single step shows what these cost. Opacus' own step (``GradSampleModule``, ``DPLSTM``,
+``DPOptimizer`` with torch's generator, batches given) is the peer of the recurrent model.
 """
 
 from __future__ import annotations
@@ -37,27 +37,28 @@ from qfl.models import DataShape, initial_model
 from qfl.privacy.dpsgd import DpSgd
 
 FUSED_TARGET, OPACUS_TARGET = 1.5, 4.0
-BATCHES = 20
 SERIES = DataShape(features=2, window=12, outputs=1)
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One model, and batches of one size."""
+    """One model, batches of one size, and how many a call trains on."""
 
     name: str
     model: ModelConfig
     shape: DataShape
     batch: int
     task: str = "classification"
+    steps: int = 50
 
     def fresh(self) -> nn.Module:
         """The model as it starts."""
         return initial_model(self.model, QuantumConfig(), self.shape, seed=0)
 
     def examples(self) -> Examples:
-        """Made-up records for so many batches."""
-        random, count = np.random.default_rng(0), BATCHES * self.batch
+        """Made-up records for all batches."""
+        random, count = np.random.default_rng(0), self.steps * self.batch
         row = (self.shape.window, self.shape.features)[not self.shape.window :]
         x = random.normal(size=(count, *row)).astype(np.float32)
         if self.task == "regression":
@@ -65,34 +66,36 @@ class Case:
         return Examples(x, random.integers(0, self.shape.outputs, count))
 
 
-def qnn(n_qubits: int, batch: int) -> Case:
+def qnn(n_qubits: int, batch: int, steps: int = 50) -> Case:
     """The hybrid network on 64 features and 10 classes."""
     shape = DataShape(features=64, window=0, outputs=10, batch=batch)
-    return Case(
-        f"qnn, {n_qubits} qubits, batch {batch}", QnnConfig(n_qubits=n_qubits), shape, batch
-    )
+    name = f"qnn, {n_qubits} qubits, batch {batch}"
+    return Case(name, QnnConfig(n_qubits=n_qubits), shape, batch, steps=steps)
 
 
 QNN = qnn(8, 64)
-LSTM = Case("lstm, window 12, batch 32", LstmConfig(), SERIES, 32, "regression")
-QLSTM = Case("qlstm, window 12, batch 32", QlstmConfig(), SERIES, 32, "regression")
-Run = Callable[[], None]
+LSTM = Case("lstm, window 12, batch 32", LstmConfig(), SERIES, 32, "regression", 20)
+QLSTM = Case("qlstm, window 12, batch 32", QlstmConfig(), SERIES, 32, "regression", 5)
 
 
 def plain(case: Case) -> Run:
     """Training without privacy."""
     examples, config = case.examples(), ClientConfig(batch_size=case.batch)
     model = case.fresh()
-    return lambda: void(train(model, examples, config, case.task, (0,)))
+    return lambda: train(model, examples, config, case.task, (0,))
 
 
-def private(case: Case, gradients: str, clipping: str = "flat") -> Run:
+def private(case: Case, gradients: str, clipping: str = "flat", steps: int | None = None) -> Run:
     """Training by us, with gradients of single records by one of the routes."""
     examples, config, model = case.examples(), ClientConfig(), case.fresh()
     privacy = DpSgd(
-        1.0, clipping=clipping, sample_rate=1 / BATCHES, steps=BATCHES, gradients=gradients
+        1.0,
+        clipping=clipping,
+        sample_rate=1 / case.steps,
+        steps=steps or case.steps,
+        gradients=gradients,
     )
-    return lambda: void(train_privately(model, examples, config, privacy, case.task))
+    return lambda: train_privately(model, examples, config, privacy, case.task)
 
 
 def opacus(case: Case) -> Run:
@@ -125,20 +128,16 @@ def opacus(case: Case) -> Run:
     return run
 
 
-def void(_: object) -> None:
-    """Nothing."""
-
-
-def milliseconds(contenders: dict[str, Run], blocks: int) -> dict[str, float]:
+def milliseconds(contenders: dict[str, Run], steps: int, turns: int) -> dict[str, float]:
     """Median processor time of a step; contenders take turns."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for run in contenders.values():
         run()
-    for _ in range(blocks):
+    for _ in range(turns):
         for name, run in contenders.items():
             began = time.process_time()
             run()
-            taken[name].append((time.process_time() - began) / BATCHES * 1e3)
+            taken[name].append((time.process_time() - began) / steps * 1e3)
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
@@ -148,47 +147,55 @@ def rows(quick: bool) -> tuple[list[Row], list[bool]]:
     Args:
         quick: Fewer cases and turns.
     """
-    warnings.filterwarnings("ignore", module="torch.nn.modules.module")
+    warnings.filterwarnings("ignore", message="Full backward hook is firing")
     threads, cores = torch.get_num_threads(), os.sched_getaffinity(0)
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {max(cores)})
     try:
-        return _rows(quick)
+        return _rows(quick, turns=15 if quick else 41)
     finally:
         os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads)
 
 
-def _rows(quick: bool) -> tuple[list[Row], list[bool]]:
-    blocks = 15 if quick else 41
+def _rows(quick: bool, turns: int) -> tuple[list[Row], list[bool]]:
     found: list[Row] = []
     met: list[bool] = []
 
-    def add(case: Case, ours: str, peer: str, most: float | None) -> None:
+    def add(
+        case: Case, times: dict[str, float], ours: str, peer: str, most: float | None = None
+    ) -> None:
         mine, theirs = times[ours], times[peer]
         target = "" if most is None else f"<= {most:g}x the time"
         found.append(Row(f"{case.name}, {ours}", "step", "ms", mine, peer, theirs, target))
         met.append(most is None or mine <= most * theirs)
 
-    sizes = [QNN] if quick else [qnn(4, 64), QNN, qnn(8, 256), qnn(12, 64)]
-    for case in [*sizes, QLSTM]:
-        contenders = {"plain": plain(case)}
-        contenders |= {route: private(case, route) for route in ("fused", "opacus")}
-        if case is QNN:
-            contenders |= {
-                f"fused, {clipping}": private(case, "fused", clipping)
-                for clipping in ("per_layer", "adaptive")
-            }
-        times = milliseconds(contenders, blocks if case is not QLSTM else blocks // 3)
-        judged = case is QNN
-        for name in contenders:
-            most = {"fused": FUSED_TARGET, "opacus": OPACUS_TARGET}.get(name) if judged else None
-            if name != "plain":
-                add(case, name, "plain", most)
+    contenders = {
+        "plain": plain(QNN),
+        "fused": private(QNN, "fused"),
+        "opacus": private(QNN, "opacus"),
+        "fused, per_layer": private(QNN, "fused", "per_layer"),
+        "fused, adaptive": private(QNN, "fused", "adaptive"),
+    }
+    times = milliseconds(contenders, QNN.steps, turns)
+    add(QNN, times, "fused", "plain", FUSED_TARGET)
+    add(QNN, times, "opacus", "plain", OPACUS_TARGET)
+    for ours in ("fused, per_layer", "fused, adaptive"):
+        add(QNN, times, ours, "plain")
+    single = {"a call of one step, fused": private(QNN, "fused", steps=1)}
+    single["a call of one step"] = plain(qnn(8, 64, steps=1))
+    add(QNN, milliseconds(single, 1, 4 * turns), *single)
+    for case in [QLSTM] if quick else [qnn(4, 64), qnn(8, 256), qnn(12, 64), QLSTM]:
+        contenders = {"plain": plain(case), "fused": private(case, "fused")}
+        if not quick:
+            contenders["opacus"] = private(case, "opacus")
+        times = milliseconds(contenders, case.steps, turns)
+        for ours in list(contenders)[1:]:
+            add(case, times, ours, "plain")
     contenders = {"plain": plain(LSTM), "fused": private(LSTM, "fused"), "Opacus": opacus(LSTM)}
-    times = milliseconds(contenders, blocks // 2)
-    add(LSTM, "fused", "plain", None)
-    add(LSTM, "fused", "Opacus", 1.0)
+    times = milliseconds(contenders, LSTM.steps, turns)
+    add(LSTM, times, "fused", "plain")
+    add(LSTM, times, "fused", "Opacus", 1.0)
     return found, met
 
 

@@ -41,14 +41,16 @@ class FusedGradients:
     def __enter__(self) -> FusedGradients:
         self._collector = Collector(self._places)
         for module in self._model.modules():
-            if not any(one.requires_grad for one in module.parameters(recurse=False)):
-                continue
+            name, change = "", None
             if records_itself(module):
-                name, change = "record", self._record(module)
-            else:
+                # Also where its children's parameters alone are trained: it may use them itself.
+                if any(one.requires_grad for one in module.parameters()):
+                    name, change = "record", self._record(module)
+            elif any(one.requires_grad for one in module.parameters(recurse=False)):
                 name, change = "forward", RULES[type(module)](module, self._collector)
-            setattr(module, name, change)
-            self._changed.append((module, name))
+            if change is not None:
+                setattr(module, name, change)
+                self._changed.append((module, name))
         return self
 
     def __exit__(

@@ -35,13 +35,14 @@ def test_the_attack_wins_without_privacy_and_keeps_below_what_is_proven(tmp_path
     for _, proven, shown, area in private:
         assert shown < proven
         assert area < 0.62
-    drawn = ElementTree.parse(tmp_path / "roc.svg").getroot()  # noqa: S314
+    drawn = ElementTree.parse(tmp_path / "roc.svg").getroot()
     assert len([one for one in drawn.iter() if one.get("id", "").startswith("line2d")]) > 7
     # The page shows a longer run of the same ways of training.
     page = (FOLDER / "README.md").read_text().split("```text\n")[1].split("```")[0].splitlines()
     assert page[0] == header
-    assert [cells(line)[:2] for line in page[1:]] == [(name, most) for name, most, _, _ in private]
-    assert all(shown < proven for _, proven, shown, _ in map(cells, page[1:]))
+    shown_there = [cells(line) for line in page[1:]]
+    assert [one[:2] for one in shown_there] == [one[:2] for one in (open_, *private)]
+    assert all(shown < proven for _, proven, shown, _ in shown_there)
 
 
 def test_scores_are_likelihood_ratios() -> None:
@@ -53,4 +54,4 @@ def test_scores_are_likelihood_ratios() -> None:
         draws.normal(means, spreads), coins, targets
     )
     expected = norm.logpdf(targets, [3.0, -1.0], 2.0) - norm.logpdf(targets, [0.0, -1.0], 1.0)
-    np.testing.assert_allclose(found, expected, atol=0.1)
+    np.testing.assert_allclose(found, expected, rtol=0.03, atol=0.05)

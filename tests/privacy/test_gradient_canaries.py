@@ -9,15 +9,15 @@ must stay below what the accountant proves. Canaries are orthogonal and what the
 from is noise of their own, so that each is an independent trial; 20,000 of them, or 10,000 where
 updates are summed.
 
-Right code stays below with a probability of 1 - 10^-6, were the keys not fixed. Noise four times too
-small, gradients clipped to four times the norm, batches that take everybody: in 1,000 simulated
-audits of each the bound passed what is proven every time, and by five standard deviations or more
-in the mean, so that the power is above 0.999.
+Right code stays below with a probability of 1 - 10^-6, were the keys not fixed. Noise four times
+too small, gradients clipped to four times the norm, batches that take everybody: in 1,000 simulated
+audits of each the bound passed what is proven every time, in the mean by five standard deviations
+or more, so that the power is above 0.999.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -159,9 +159,8 @@ def take_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_is_wrong_with_training_shows(
-    break_it: object, privacy: DpSgd, monkeypatch: pytest.MonkeyPatch
+    break_it: Callable[[pytest.MonkeyPatch], None], privacy: DpSgd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert callable(break_it)
     break_it(monkeypatch)
     assert training_shows(privacy, monkeypatch) > proven(privacy.charge())
 

@@ -175,6 +175,17 @@ def test_a_model_is_left_as_it_was(config: ModelConfig, route: str) -> None:
     )
 
 
+def test_a_cell_tells_gradients_by_its_children_s_parameters_too() -> None:
+    model, (x, y) = model_of(QlstmConfig(n_qubits=2, hidden=3), SERIES), batch_of(SERIES)
+    for name in ("gate_weights", "gate_biases"):
+        model.get_parameter(name).requires_grad_(False)
+    rows = one_by_one(model, x, y)
+    assert float(rows[0]["from_state.weight"].abs().max()) > 1e-6
+    norm = norms_of(rows)[2]
+    expected = clipped_by_hand(rows, norm * (1 - KEPT_BACK), per_layer=False)
+    assert_close(by_route("fused", model, x, y, norm), expected)
+
+
 def test_rows_arrive_in_whatever_batches_come() -> None:
     model = model_of(QnnConfig(n_qubits=3), IMAGES)
     x, y = batch_of(IMAGES, 7)
