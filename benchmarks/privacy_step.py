@@ -75,7 +75,7 @@ def qnn(n_qubits: int, batch: int, steps: int = 50) -> Case:
 
 QNN = qnn(8, 64)
 LSTM = Case("lstm, window 12, batch 32", LstmConfig(), SERIES, 32, "regression", 20)
-QLSTM = Case("qlstm, window 12, batch 32", QlstmConfig(), SERIES, 32, "regression", 5)
+QLSTM = Case("qlstm, window 12, batch 32", QlstmConfig(), SERIES, 32, "regression", 20)
 
 
 def plain(case: Case) -> Run:

@@ -60,6 +60,14 @@ def train_privately(
     Raises:
         PrivacyError: The model cannot be trained privately.
         DataError: Training has diverged.
+
+    Example:
+        >>> import numpy as np
+        >>> examples = Examples(np.ones((8, 2), np.float32), np.ones(8, np.float32))
+        >>> privacy = DpSgd(noise_multiplier=1.0, sample_rate=0.25, steps=4)
+        >>> config = ClientConfig(lr=0.1)
+        >>> train_privately(nn.Linear(2, 1), examples, config, privacy, "regression")
+        Trained(clipping_norm=1.0)
     """
     check_layers(model, privacy.gradients)
     if len(examples) == 0:

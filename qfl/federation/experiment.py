@@ -45,10 +45,15 @@ class Experiment:
         Raises:
             DataError: The data cannot be read or split.
             ConfigError: The model does not fit the data or the memory.
+            PrivacyError: The model cannot be trained privately, as was asked.
         """
         dataset, parts = local_data.load_parts(config)
         shape = local_data.data_shape(config, dataset)
         model = initial_model(config.model, config.quantum, shape, config.seed)
+        if config.privacy.mechanism == "dpsgd":
+            from qfl.privacy.supported import check_layers
+
+            check_layers(model, config.privacy.gradients)
         initial = {name: value.numpy() for name, value in model.state_dict().items()}
         statistics: list[Statistics] = []
         if config.preprocess.fit == "public":

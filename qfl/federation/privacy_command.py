@@ -45,7 +45,7 @@ plan    With epsilon: the least noise with which all rounds stay within it. With
 
 ledger  What was spent on each data set, after the whole ledger was checked for damage.
 
-  --delta 1e-5            delta for which epsilon is told
+  --delta 1e-5            delta for which epsilon is told; a run folder's is its own
   --json                  print JSON; an infinite epsilon is null
 """
 

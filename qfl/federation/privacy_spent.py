@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qfl.privacy.ledger_file import Place
 
 _LEDGER = "ledger.sqlite"
+_DELTA = 1e-5
 
 
 def show_ledger(rest: Sequence[str]) -> None:
@@ -29,12 +30,13 @@ def show_ledger(rest: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(prog="qfl privacy ledger", add_help=False, allow_abbrev=False)
     parser.add_argument("path", type=Path)
-    parser.add_argument("--delta", type=float, default=1e-5)
+    parser.add_argument("--delta", type=float)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(rest)
-    if not 0 < options.delta < 1:
+    if options.delta is not None and not 0 < options.delta < 1:
         raise ConfigError(f"--delta {options.delta:g} is not allowed: must be > 0 and < 1")
     path = _ledger_at(options.path)
+    delta = options.delta or _delta_of(options.path)
     from qfl.privacy.ledger import Ledger
 
     ledger = Ledger(path)
@@ -42,13 +44,13 @@ def show_ledger(rest: Sequence[str]) -> None:
     by_dataset: dict[str, list[Entry]] = {}
     for entry in ledger.entries()[: place.count]:  # without what was written since
         by_dataset.setdefault(entry.dataset, []).append(entry)
-    rows = [_row(entries, options.delta) for entries in by_dataset.values()]
+    rows = [_row(entries, delta) for entries in by_dataset.values()]
     if options.json:
         print(
             json.dumps(
                 {
                     "ledger": str(path),
-                    "delta": options.delta,
+                    "delta": delta,
                     "entries": place.count,
                     "digest": place.digest,
                     "datasets": rows,
@@ -57,7 +59,7 @@ def show_ledger(rest: Sequence[str]) -> None:
             )
         )
     else:
-        _print_ledger(path, rows, place, options.delta)
+        _print_ledger(path, rows, place, delta)
 
 
 def _ledger_at(path: Path) -> Path:
@@ -73,6 +75,15 @@ def _ledger_at(path: Path) -> Path:
             "ledgers themselves; privacy=dpsgd, central, distributed or local makes a run private"
         )
     raise StorageError(f"{path} is no run folder: it holds neither {_LEDGER} nor config.yaml")
+
+
+def _delta_of(path: Path) -> float:
+    """The delta of the run whose folder this is; else the usual one."""
+    if not (path / "config.yaml").exists():
+        return _DELTA
+    from qfl.federation.run_folder import RunFolder
+
+    return RunFolder.open(path)[1].privacy.delta
 
 
 def _row(entries: Sequence[Entry], delta: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,7 @@ def _notes(
             "The server never sees the model: loss and accuracy are the clients' own, on their "
             "training data, and no model is saved here."
         )
+    notes.extend(_likely_failure(experiment))
     if experiment.config.preprocess.fit == "local":
         notes.append(
             "Held-out metrics are means over clients, each with its own scaling of the test set."
@@ -125,6 +127,19 @@ def _notes(
                 f"the same rounds. {_fit(metrics, twin_rounds)}"
             )
     return notes
+
+
+def _likely_failure(experiment: Experiment) -> Iterator[str]:
+    """Say where delta is so large that somebody would expect to be exposed."""
+    asked = experiment.config.privacy
+    units = {"dpsgd": ("records", sum(map(len, experiment.parts)))}
+    name, count = units.get(asked.mechanism, ("clients", experiment.config.clients))
+    if asked.mechanism != "none" and asked.delta * count > 1:
+        yield (
+            f"privacy.delta={asked.delta:g} is more than one in the {count} {name}: a mechanism "
+            "that exposes one of them completely would satisfy it; set it well below "
+            f"{1 / count:.1g}."
+        )
 
 
 def _fit(metrics: dict[str, float], twin_rounds: dict[int, dict[str, float]]) -> str:

@@ -88,16 +88,15 @@ class Qlstm(Recurrent):
     def _states_recording(self, x: Tensor, record: Record) -> Tensor:
         """The same; the backward pass tells each window's own gradients by this cell's weights."""
 
+        points = *x.shape[:2], _GATES, -1
+        seen: dict[str, Tensor] = {}  # without its graph, which would hold on to itself
+
         def by_angles(upstream: Tensor) -> None:
-            if len(states) > 1:
-                before = torch.stack(states[:-1], dim=1).detach()
-                record("from_state.weight", upstream[:, 1:].mT @ before)
+            record("from_state.weight", upstream[:, 1:].mT @ seen["states"][:, :-1])
 
         def by_gates(upstream: Tensor) -> None:
-            points = *x.shape[:2], _GATES, -1
-            read = torch.stack(expectations, dim=1).detach().reshape(points)
             gates = upstream.reshape(points).transpose(1, 2)
-            record("gate_weights", read.permute(0, 2, 3, 1) @ gates)
+            record("gate_weights", seen["read"].reshape(points).permute(0, 2, 3, 1) @ gates)
             record("gate_biases", upstream.sum(1))
 
         angles = tapped(self.from_input(x), by_angles)
@@ -109,7 +108,10 @@ class Qlstm(Recurrent):
             self.from_state.weight.detach(),
             self.gate_weights.detach(),
         )
-        return torch.stack(states, dim=1)
+        found = torch.stack(states, dim=1)
+        seen["states"] = found.detach()
+        seen["read"] = torch.stack([one.detach() for one in expectations], dim=1)
+        return found
 
     def _unroll(
         self,

@@ -27,6 +27,16 @@ class OpacusGradients:
         model: Checked by :func:`qfl.privacy.supported.check_layers`; in training mode.
         loss_of: Sum of losses over the batch.
         places: Of its parameters.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> def loss_of(outputs: Tensor, y: Tensor) -> Tensor:
+        ...     return (outputs * y).sum()
+        >>> with OpacusGradients(model, loss_of, Places(model)) as gradients:
+        ...     (block,) = gradients(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [3.0]]))
+        >>> block.squares().tolist()
+        [1.0, 36.0]
     """
 
     def __init__(self, model: nn.Module, loss_of: LossOf, places: Places) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from qfl import simulate
@@ -139,7 +140,7 @@ def test_an_adapted_norm_survives_a_resume(configure: Configure, run: Run, tmp_p
     changes = {
         **CENTRAL,
         "privacy.clipping": "adaptive",
-        "privacy.clipping_norm": 10.0,
+        "privacy.clipping_norm": 3.0,
         "privacy.epsilon": None,
         "privacy.noise_multiplier": 0.01,
         "privacy.count_noise": 0.1,
@@ -147,7 +148,7 @@ def test_an_adapted_norm_survives_a_resume(configure: Configure, run: Run, tmp_p
     run(configure(changes))
     folder = tmp_path / "run"
     before = RunFolder(folder).latest_state().clipping_norm
-    assert before == pytest.approx(10 * 0.905**3, rel=0.1)  # exp(-0.2 / 2) a round: all are within
+    assert before == pytest.approx(3 * 0.905**3, rel=0.1)  # exp(-0.2 / 2) a round: all are within
     run(resumed_config(folder, ["rounds=4"]), "ignored")
     after = RunFolder(folder).latest_state().clipping_norm
     assert after == pytest.approx(before * 0.905, rel=0.05)
@@ -171,6 +172,25 @@ def test_baselines_leave_the_ledger_alone(configure: Configure, run: Run, tmp_pa
     assert summary["baseline"]["plain"]["title"] == "the same without privacy"
     assert summary["privacy"]["entries"] == 3
     assert len(Ledger(tmp_path / "run" / "ledger.sqlite").entries()) == 3
+
+
+def test_a_delta_beyond_one_in_all_records_is_warned_of(configure: Configure, run: Run) -> None:
+    fine = run(configure({**DPSGD, "rounds": 1, "privacy.delta": 1 / 121}), "fine")
+    large = run(configure({**DPSGD, "rounds": 1, "privacy.delta": 1 / 119}), "large")
+    assert not any("privacy.delta" in note for note in fine["notes"])
+    assert any("one in the 120 records" in note for note in large["notes"])
+
+
+def test_a_model_that_cannot_be_trained_privately_is_refused_before_it_starts(
+    configure: Configure, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_batch_norm(*_: Any) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+
+    monkeypatch.setattr("qfl.federation.experiment.initial_model", with_batch_norm)
+    with pytest.raises(PrivacyError, match=r"BatchNorm1d.*GroupNorm"):
+        run(configure(DPSGD))
+    assert not (tmp_path / "run" / "ledger.sqlite").exists()
 
 
 def test_without_privacy_the_summary_says_so(configure: Configure, run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable
 
 import numpy as np
@@ -173,6 +174,26 @@ def test_a_model_is_left_as_it_was(config: ModelConfig, route: str) -> None:
     assert float(sum(one.grad.sum() for one in again.parameters())) == pytest.approx(
         float(expected)
     )
+
+
+@pytest.mark.parametrize(("config", "shape"), MODELS, ids=name_of)
+def test_nothing_of_a_batch_outlives_it(config: ModelConfig, shape: DataShape) -> None:
+    """Records that graphs hold on to would pile up, and lie in memory for nothing."""
+    model, (x, y) = model_of(config, shape), batch_of(shape)
+
+    def alive() -> int:
+        return sum(type(one) is Tensor for one in gc.get_objects())
+
+    with collecting("fused", model, loss_of, Places(model)) as gradients:
+        gradients(x, y)
+        gc.collect()
+        gc.disable()
+        try:
+            before = alive()
+            gradients(x, y)
+            assert alive() <= before
+        finally:
+            gc.enable()
 
 
 def test_a_cell_tells_gradients_by_its_children_s_parameters_too() -> None:
