@@ -7,7 +7,7 @@ AGGREGATION_PEERS := .venv-peers-aggregation
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-slow test-torch-engine test-wheel bench-grid bench-peers bench-aggregation-peers bench-quantum bench-aggregation bench-parity inversion lint format configuration-reference clean
+.PHONY: help demo doctor test test-slow test-torch-engine test-wheel bench-grid bench-peers bench-aggregation-peers bench-quantum bench-aggregation bench-parity bench-privacy privacy-curve inversion lint format configuration-reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
@@ -43,6 +43,12 @@ bench-aggregation: $(VENV)/.dev ## secure sums beside others' (make bench-aggreg
 
 bench-parity: $(VENV)/.dev ## whether every scheme trains the model that training in the clear does
 	@$(BIN)/python benchmarks/parity.py $(QUICK)
+
+bench-privacy: $(VENV)/.dev ## what DP-SGD, noise and the ledger cost; QUICK=--quick for a minute
+	@$(BIN)/python benchmarks/privacy.py $(QUICK)
+
+privacy-curve: $(VENV)/.dev ## accuracy against epsilon, as a table and a picture; QUICK=--quick
+	@$(BIN)/python benchmarks/privacy_curve.py $(QUICK)
 
 inversion: $(VENV)/.dev ## what a server reads from updates, sums and ciphertexts, as a table and a picture
 	@$(BIN)/python benchmarks/gradient_inversion.py

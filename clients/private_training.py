@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from qfl.clients.training import _optimizer
+from qfl.clients.training import local_optimizer
 from qfl.conf.schema import ClientConfig
 from qfl.data import Examples
 from qfl.errors import DataError
@@ -82,7 +82,7 @@ def train_privately(
     loss_of, places = _sum_of_losses(task), Places(model)
     flat = FlatParameters(places)
     vector, start = flat.vector, flat.vector.detach().clone()
-    optimizer = _optimizer(nn.ParameterList([vector]), config)
+    optimizer = local_optimizer(nn.ParameterList([vector]), config)
     try:
         session = collecting(privacy.gradients, model, loss_of, places)
         check_gradients(model, loss_of, session, places, (x, y))

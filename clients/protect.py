@@ -19,11 +19,11 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from qfl.clients import committee, holding, keeping, masking
-from qfl.clients.accounts import Accounts, level_of
+from qfl.clients.accounts import Accounts, answer_of, level_of
 from qfl.clients.keys import announce, learn, member_keys, protected_mask, protecting_key
 from qfl.clients.masking import Masking
 from qfl.clients.updates import numbers, weighed
-from qfl.crypto import CORRUPTED, DROPOUT, IntVector, Plain, Step, make_scheme, pack
+from qfl.crypto import CORRUPTED, DROPOUT, IntVector, Layout, Plain, Step, make_scheme, pack
 from qfl.errors import PayloadError
 from qfl.records import (
     CLEAR,
@@ -120,6 +120,8 @@ class ProtectMod:
             return self._hello(step, message, context)
         learn(step, message, context)
         self._check_clear(context)
+        if step.step == "keygen":
+            self._accounts.insist(step)
         answer = _COMMITTEE.get(step.step) if step.trust == "committee" else None
         if answer := answer or _ANSWERS.get(step.step):
             return answer(step, message, context)
@@ -170,7 +172,12 @@ class ProtectMod:
         before = {name: arrays_of(record) for name, record in message.content.array_records.items()}
         level = None
         if terms is not None and terms.protects == "client":
-            length = sum(array.size for arrays in before.values() for array in arrays.values())
+            if protected_mask(context) is not None:
+                raise PayloadError(
+                    f"the server asks for a part of the update in the clear under privacy="
+                    f"{terms.mechanism}: it would leave without its noise"
+                )
+            length = sum(Layout.of(arrays).length for arrays in before.values())
             level = level_of(terms, step, length)
             self._accounts.spend(
                 level.charge(),
@@ -182,7 +189,7 @@ class ProtectMod:
                 attempt=step.attempt,
             )
 
-        reply = call_next(message, context)
+        reply = answer_of(call_next, terms, message, context)
         if reply.has_error():
             return reply
         values = numbers(step, reply) if step.step == "sum" else weighed(step, reply, before, level)

@@ -48,7 +48,7 @@ def train(
     x, y = _tensors(examples)
     loss_of = _loss(task)
     start = [parameter.detach().clone() for parameter in model.parameters()]
-    optimizer = _optimizer(model, config)
+    optimizer = local_optimizer(model, config)
     order = np.random.default_rng(seed)
     total, seen = 0.0, 0
     for _ in range(config.local_epochs):
@@ -90,7 +90,8 @@ class _SquaredError(nn.Module):
         return ((outputs[:, 0] - y) ** 2).mean()
 
 
-def _optimizer(model: nn.Module, config: ClientConfig) -> torch.optim.Optimizer:
+def local_optimizer(model: nn.Module, config: ClientConfig) -> torch.optim.Optimizer:
+    """The optimizer that a client is configured to train with."""
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             model.parameters(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,8 @@ from qfl.crypto import Arrays, IntVector, Layout, Step, to_grid, to_limbs
 from qfl.errors import PayloadError
 from qfl.privacy import ClientLevel, Stream
 from qfl.records import NUM_EXAMPLES, arrays_of
+
+_log = logging.getLogger(__name__)
 
 
 def numbers(step: Step, reply: Message) -> IntVector:
@@ -38,7 +41,6 @@ def weighed(
 
     Raises:
         PayloadError: The reply does not fit what was sent or asked for.
-        PrivacyError: The update holds NaN or infinite values.
         RangeError: A value cannot be summed.
     """
     metrics = next(iter(reply.content.metric_records.values()), MetricRecord())
@@ -72,6 +74,10 @@ def _update(
     new = arrays_of(next(iter(reply.content.array_records.values())))
     change = layout.flatten(new) - layout.flatten(old)
     if level is not None:
+        if not np.isfinite(change).all():
+            # A refusal would tell, without noise, that these data make training diverge.
+            _log.warning("training diverged: the update counts as none; lower client.lr")
+            change = np.zeros_like(change)
         return level.encode(change, Stream())
     uniform = _uniform(change, step) if step.rounding == "stochastic" else None
     return to_grid(change, weight, step.sums, uniform)

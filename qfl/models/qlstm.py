@@ -87,7 +87,6 @@ class Qlstm(Recurrent):
 
     def _states_recording(self, x: Tensor, record: Record) -> Tensor:
         """The same; the backward pass tells each window's own gradients by this cell's weights."""
-
         points = *x.shape[:2], _GATES, -1
         seen: dict[str, Tensor] = {}  # without its graph, which would hold on to itself
 

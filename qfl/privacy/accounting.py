@@ -11,7 +11,7 @@ Charges are composed by one of two accountants:
   ever drawn.
 
 Both are upper bounds. Where ``prv`` has no answer that can be trusted -- losses above 700, delta
-of the order of 10^-13 times the number of releases, or a grid beyond memory -- and where ``rdp`` is
+below 2e-14 times the number of releases, or a grid beyond memory -- and where ``rdp`` is
 the smaller, ``prv`` reports what ``rdp`` proves.
 """
 
@@ -30,6 +30,7 @@ from qfl.privacy.prv import prv_epsilon
 from qfl.privacy.renyi import rdp_epsilon
 
 ACCOUNTANTS = ("auto", "prv", "rdp")
+_LEAST_LEFT = 1e-12
 
 
 def epsilon_of(charges: Sequence[Charge], delta: float, accountant: str = "auto") -> float:
@@ -57,7 +58,8 @@ def epsilon_of(charges: Sequence[Charge], delta: float, accountant: str = "auto"
     left = delta - math.fsum(charge.delta for charge in charges)
     if not charges:
         return 0.0
-    if left <= 0 or any(charge.noise_multiplier == 0 for charge in charges):
+    # What rounding leaves of a delta that is spent counts as nothing.
+    if left <= _LEAST_LEFT * delta or any(charge.noise_multiplier == 0 for charge in charges):
         return math.inf
     return _composed(_merged(charges), left, name)
 

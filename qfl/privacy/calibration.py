@@ -44,7 +44,7 @@ def noise_multiplier_for(
 
     Example:
         >>> noise_multiplier_for(2.0, 1e-5, lambda z: [Charge("gaussian", z, steps=10)])
-        6.397
+        6.306
     """
     _check(epsilon)
 
@@ -163,7 +163,7 @@ def _largest(cost: Callable[[int], float], epsilon: float, low: int, most: int) 
 
 def _between(first: float, second: float, wanted: float, least: float) -> float:
     """Where between two costs the wanted one lies: from 0 to 1, and not too near to either."""
-    if not (0 < min(first, second) and max(first, second) < math.inf):
+    if min(first, second) <= 0 or math.isinf(max(first, second)):
         return 0.5
     part = math.log(first / wanted) / math.log(first / second)
     # The end from which it is far would never move; a little beyond, both close in.

@@ -9,7 +9,8 @@ exp(tau / 2) for each coordinate, where
 
 the sum is distributed as one discrete Gaussian of parameter sqrt(n) sigma, and for L2 sensitivity D
 
-    D_alpha <= min( alpha D^2 / (2 n sigma^2) + tau d,  alpha/2 (D / (sqrt(n) sigma) + tau sqrt(d))^2 ).
+    D_alpha <= alpha D^2 / (2 n sigma^2) + tau d,
+    D_alpha <= alpha / 2 (D / (sqrt(n) sigma) + tau sqrt(d))^2.
 
 The first holds since the loss of the one discrete Gaussian is linear in the noise, the sum of n is
 sub-Gaussian like it, and the loss of the sum differs from it by at most tau in each coordinate. One
@@ -49,9 +50,9 @@ def discrete_rdp(charge: Charge, orders: NDArray[np.float64]) -> NDArray[np.floa
         The bound on D_alpha for each order; infinite without noise.
 
     Example:
-        >>> charge = Charge("skellam", noise_multiplier=2.0, sensitivity=256.0, dimension=1000)
+        >>> charge = Charge("skellam", noise_multiplier=2.0, sensitivity=16.0, dimension=1000)
         >>> discrete_rdp(charge, np.array([2.0, 8.0])).round(5).tolist()
-        [0.25001, 1.00003]
+        [0.25055, 1.00128]
     """
     if charge.noise_multiplier < 1e-100:  # its square would underflow
         return np.full(len(orders), math.inf)
@@ -69,7 +70,7 @@ def closeness(sigma: float, shares: int) -> float:
 
     Example:
         >>> closeness(1.5, shares=1), closeness(1.5, shares=10) < 1e-8
-        (0, True)
+        (0.0, True)
     """
     # From the 10,000th on all are equal to the last: their bound from above.
     first = min(shares, 10_000)

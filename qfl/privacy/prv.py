@@ -7,9 +7,9 @@ Gaussians was never found to be smaller than that of an addition.
 
 Where Opacus cannot be trusted, and what is done here:
 
-- FFT rounds to about 10^-16 of the largest value, whatever delta is. Up to 3e-14 a release were
-  measured (delta 10^-13 to 10^-8, up to 300,000 releases); 1e-13 a release is taken off delta.
-  Where that is more than half of delta: refused.
+- FFT rounds to about 10^-16 of the largest value, whatever delta is. Against long doubles up to
+  8e-16 a release were measured (174 cases, up to a million releases); 1e-14 a release is taken off
+  delta. Where that is more than half of it: refused.
 - Above a loss of about 700 exp overflows, and infinity or nonsense comes back: refused.
 - The grid grows with epsilon and with the root of the number of releases, to terabytes. From 2^20
   points on its error is let grow from 0.01 to at most 0.02 or 0.5 % of epsilon; then: refused.
@@ -29,7 +29,7 @@ from qfl.privacy.renyi import rdp_epsilon
 
 _LARGEST_LOSS = 700.0
 _LARGEST_GRID = 2.0**20
-_ROUNDING = 1e-13  # of delta, for each release
+_ROUNDING = 1e-14  # of delta, for each release
 _ERROR = 0.01  # of epsilon: Opacus' own default
 _DELTA_SHARE = 1000  # of delta, what the grid's ends may cost: Opacus' own default
 

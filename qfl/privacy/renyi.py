@@ -12,8 +12,8 @@ whether a record is added or removed. Epsilon at delta is the smallest over all 
 (Balle et al., "Hypothesis Testing Interpretations and Renyi Differential Privacy", 2020).
 
 Opacus computes the same; here tiny rates lose no digits, because for integers alpha only positive
-terms are added to 1, and otherwise the trapezoidal rule converges faster than any power of its step.
-Orders reach from 1.001, which large epsilons need, to 10,000, which small ones need.
+terms are added to 1, and otherwise the trapezoidal rule converges exponentially. Orders reach
+from 1.001, which large epsilons need, to 10,000, which small ones need.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from numpy.typing import NDArray
 from qfl.privacy.charge import Charge
 from qfl.privacy.discrete import discrete_rdp
 
-_GROWTH = 1.15  # of alpha - 1: what lies between two orders costs at most 0.3 % of epsilon
+_GROWTH = 1.05  # of orders: at low rates the best one is sharp, 1.15 would cost 1.5 % of epsilon
 _INTEGERS_FROM, _LAST = 8, 10_000
 _LEAST_NOISE = 0.01  # below, what is known without sampling is all that is claimed
 _ROUNDING = 1e-14  # of log A, at most
 
 
 def _orders() -> NDArray[np.float64]:
-    below = 1 + 1e-3 * _GROWTH ** np.arange(math.log(1e3 * (_INTEGERS_FROM - 1), _GROWTH))
-    above = _INTEGERS_FROM * _GROWTH ** np.arange(math.log(_LAST / _INTEGERS_FROM, _GROWTH))
-    return np.concatenate([below, np.unique(above.round())])
+    near = 1 + 1e-3 * _GROWTH ** np.arange(math.log(1e3 * (_INTEGERS_FROM - 1), _GROWTH))
+    far = _INTEGERS_FROM * _GROWTH ** np.arange(math.log(_LAST / _INTEGERS_FROM, _GROWTH))
+    # Integers all the same: for them Skellam's bound is sharpest.
+    return np.unique(np.concatenate([near, np.arange(2.0, _INTEGERS_FROM), far.round()]))
 
 
 ORDERS = _orders()
@@ -56,7 +57,7 @@ def rdp_epsilon(charges: Sequence[Charge], delta: float) -> float:
     Example:
         >>> charge = Charge("gaussian", noise_multiplier=4.0, steps=50)
         >>> round(rdp_epsilon([charge], 1e-5), 2)
-        9.22
+        9.23
     """
     total = np.zeros(len(ORDERS))
     for charge in charges:
@@ -93,7 +94,9 @@ def sampled_gaussian_rdp(noise_multiplier: float, sample_rate: float) -> NDArray
     weight = -(x**2) / (2 * z**2) + math.log(step / (z * math.sqrt(2 * math.pi)))
     ratio = np.logaddexp(math.log1p(-q), math.log(q) + (2 * x - 1) / (2 * z**2))
     logs = [
-        _at_integer(int(alpha), z, q) if alpha >= _INTEGERS_FROM else _log_sum(weight + alpha * ratio)
+        _at_integer(int(alpha), z, q)
+        if alpha >= _INTEGERS_FROM
+        else _log_sum(weight + alpha * ratio)
         for alpha in ORDERS
     ]
     return np.asarray((np.maximum(logs, 0) + _ROUNDING) / (ORDERS - 1))

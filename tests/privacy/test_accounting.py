@@ -39,7 +39,9 @@ def gaussian(noise: float, rate: float = 1.0, steps: int = 1, delta: float = 0.0
 
 def one_release(noise: float, rate: float, delta: float) -> float:
     """Exact for a removal: the hockey stick of q P + (1 - q) Q is q times that of P, elsewhere."""
-    inner = gaussian_epsilon(noise, min(delta / rate, 1 - 1e-9))
+    if delta >= rate:
+        return 0.0
+    inner = gaussian_epsilon(noise, delta / rate)
     return math.log(rate) + inner if inner > 700 else math.log1p(rate * math.expm1(inner))
 
 
@@ -74,8 +76,7 @@ def test_fifty_releases_without_sampling() -> None:
     charges = [gaussian(4.0)] * 50
     assert epsilon_of(charges, 1e-5, "prv") == pytest.approx(8.596, abs=1e-3)
     assert prv_epsilon([gaussian(4.0, steps=50)], 1e-5, 9.3) == pytest.approx(8.606, abs=1e-3)
-    # Opacus' own coarser orders give 9.235.
-    assert 8.9 <= epsilon_of(charges, 1e-5, "rdp") <= 9.235
+    assert epsilon_of(charges, 1e-5, "rdp") == pytest.approx(9.235, abs=2e-3)
 
 
 def test_published_values_of_the_moments_accountant() -> None:
@@ -83,9 +84,10 @@ def test_published_values_of_the_moments_accountant() -> None:
         spent = steps * sampled_gaussian_rdp(noise, rate)
         return float((spent + math.log(1e5) / (ORDERS - 1)).min())
 
-    # Abadi et al. 2016, section 3.2, and the tutorial of TensorFlow Privacy.
-    assert classical(4.0, 0.01, 10_000) == pytest.approx(1.26, abs=0.01)
-    assert classical(1.3, 250 / 60_000, 3600) == pytest.approx(1.18, abs=0.01)
+    # Abadi et al. 2016, section 3.2; TensorFlow Privacy's tutorial; Bu et al. 2020, figure 4.
+    assert classical(4.0, 0.01, 10_000) == pytest.approx(1.26, abs=0.005)
+    assert classical(1.3, 250 / 60_000, 3600) == pytest.approx(1.18, abs=0.005)
+    assert classical(0.7, 256 / 60_000, 70 * 60_000 // 256) == pytest.approx(8.68, abs=0.005)
     # What is used here converts better, and composing the losses is better still.
     charges = [gaussian(1.3, 250 / 60_000, 3600)]
     assert epsilon_of(charges, 1e-5, "rdp") < 0.96
@@ -170,13 +172,12 @@ def test_tiny_rates_keep_their_digits() -> None:
 
 def test_discrete_mechanisms_cost_about_as_much_as_the_gaussian() -> None:
     reference = epsilon_of([gaussian(4.0, steps=50)], 1e-5, "rdp")
-    for mechanism in ("discrete_gaussian", "skellam"):
-        charge = Charge(
-            mechanism, 4.0, steps=50, sensitivity=2.0**16, shares=20, dimension=100_000
-        )
+    # Skellam's bound holds for integer orders only, and the best one lies between two.
+    for mechanism, margin in (("discrete_gaussian", 1e-6), ("skellam", 0.02)):
+        charge = Charge(mechanism, 4.0, steps=50, sensitivity=2.0**16, shares=20, dimension=100_000)
         assert chosen([charge], "auto") == "rdp"
-        assert epsilon_of([charge], 1e-5) == pytest.approx(reference, rel=1e-3)
-        assert epsilon_of([charge], 1e-5) >= reference
+        found = epsilon_of([charge], 1e-5)
+        assert reference * (1 - 1e-12) <= found <= reference * (1 + margin)
 
 
 def test_several_runs_cost_more_than_each_alone() -> None:
@@ -244,9 +245,7 @@ def test_more_of_anything_never_costs_less_by_prv(
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    st.floats(0.02, 100.0), st.floats(1e-7, 0.4), st.integers(1, 10**6), st.floats(1e-12, 0.1)
-)
+@given(st.floats(0.02, 100.0), st.floats(1e-7, 0.4), st.integers(1, 10**6), st.floats(1e-12, 0.1))
 def test_more_of_anything_never_costs_less_by_rdp(
     noise: float, rate: float, steps: int, delta: float
 ) -> None:
