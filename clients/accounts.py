@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from flwr.app import ConfigRecord, Context, Message
+from flwr.app import Context, Message
 
+from qfl.clients.private_answer import keeping_quiet, note_paid
 from qfl.crypto import Step
-from qfl.errors import (
-    BudgetSpentError,
-    ConfigError,
-    MissingDependencyError,
-    PayloadError,
-    PrivacyError,
-)
+from qfl.errors import BudgetSpentError, PayloadError, PrivacyError
 from qfl.privacy import (
     BUDGET_SPENT,
     Budget,
@@ -31,9 +25,6 @@ from qfl.privacy import (
 )
 
 WHOLE = hashlib.sha256(b"all data of this node").hexdigest()
-_AGREED, _PAID = "qfl-agreed", "qfl-paid"
-
-App = Callable[[Message, Context], Message]
 
 
 @dataclass(frozen=True)
@@ -44,11 +35,11 @@ class Accounts:
         ledger: File in which what was spent is kept; a private update needs one. Unset, it is the
             node's ``privacy-ledger`` in its node configuration.
         floor: Weakest terms on which it takes part; unset, it takes any, none included.
-        dataset: Names the data that a message is about, by digest; unset, all that the node has
-            counts as one data set.
+        dataset: Names the data that a message is about, by digest; unset, all that the ledger's
+            node has counts as one data set, so that changed data get no new budget.
 
     Example:
-        >>> from qfl.clients import ProtectMod
+        >>> from qfl.clients import Accounts, ProtectMod
         >>> from qfl.privacy import PrivacyFloor
         >>> floor = PrivacyFloor(("distributed",), noise_multiplier=1.0)
         >>> mod = ProtectMod(accounts=Accounts("ledger.sqlite", floor))
@@ -132,63 +123,7 @@ class Accounts:
                 f"this client's {BUDGET_SPENT}: its budget of epsilon {budget.epsilon:g} at delta "
                 f"{budget.delta:g} does not pay for round {round}; its ledger shows what was spent"
             ) from None
-        context.state[_PAID] = ConfigRecord({"mechanism": charge.mechanism})
-
-
-@contextmanager
-def keeping_quiet() -> Iterator[None]:
-    """What goes wrong with a client's data is not the server's to know; its own log says it.
-
-    Raises:
-        PrivacyError: Something did, which is not about what the server asked for.
-    """
-    try:
-        yield
-    except (ConfigError, MissingDependencyError, PayloadError, PrivacyError):
-        raise
-    except Exception as error:
-        raise PrivacyError(FAILED) from error
-
-
-FAILED = (
-    "something went wrong at this client, under differential privacy; what it was stays in its "
-    "own log, because it may tell of its data"
-)
-
-
-def answer_of(app: App, terms: Terms | None, message: Message, context: Context) -> Message:
-    """What the app answers, which is told of the terms that were agreed on.
-
-    Raises:
-        PrivacyError: It failed, or the terms leave the noise to the app and it spent nothing.
-    """
-    context.state.pop(_PAID, None)
-    context.state[_AGREED] = ConfigRecord({"mechanism": terms.mechanism if terms else "none"})
-    try:
-        if terms is None:
-            return app(message, context)
-        with keeping_quiet():
-            reply = app(message, context)
-    finally:
-        del context.state[_AGREED]
-    if reply.has_error():
-        raise PrivacyError(FAILED)
-    if context.state.pop(_PAID, None) is None and terms.protects == "record":
-        raise PrivacyError(
-            f"the terms are privacy={terms.mechanism}, and this client's app spent nothing: it "
-            "does not train with DP-SGD, or keeps no account of it (Accounts.spend); its update "
-            "stays here"
-        )
-    return reply
-
-
-def agreed_on(context: Context) -> str:
-    """The mechanism on whose terms the message at hand is answered; ``none`` where there are none.
-
-    For apps: what protects each client is not theirs to do, but theirs to rely on.
-    """
-    held = context.state.config_records.get(_AGREED)
-    return "none" if held is None else str(held["mechanism"])
+        note_paid(context)
 
 
 def level_of(terms: Terms, step: Step, length: int) -> ClientLevel:

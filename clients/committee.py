@@ -8,12 +8,12 @@ import struct
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from qfl.clients import keeping, noising
+from qfl.clients import fitting, keeping, noising
 from qfl.clients.keys import box_info, member_keys, public_key, roster_of
 from qfl.crypto import Committee, CommitteeMember, Step, box_for, unpack
 from qfl.crypto.agreement import Request
 from qfl.crypto.members import NAME_BYTES
-from qfl.errors import OpeningRefusedError, PayloadError
+from qfl.errors import MisfitError, OpeningRefusedError, PayloadError
 from qfl.records import BOX, MASKED, MODEL, PAYLOAD, bytes_record, record_bytes
 
 _SIGNED = "qfl-committee"
@@ -73,13 +73,16 @@ def combine(step: Step, message: Message, context: Context) -> Message:
     opened = _committee(step, context).combine(shares)
     masked = record_bytes(message.content, MASKED)
     content = RecordDict()
-    if noising.adds_noise(step):
-        noising.check_asked(step, step, header, context)
-    if step.release == "clients":
-        values, model = keeping.next_model(step, opened, masked, header, context)
-        content[MODEL] = bytes_record(model, "model")
-    else:
-        values = noising.finished(step, opened, masked, header, context)
+    noising.check_asked(step, step, header, context)
+    fitting.check_not_told(header, context)
+    try:
+        if step.release == "clients":
+            values, model = keeping.next_model(step, opened, masked, header, context)
+            content[MODEL] = bytes_record(model, "model")
+        else:
+            values = noising.finished(step, opened, masked, header, context)
+    except MisfitError as error:
+        return fitting.told(error, header, message, context)
     content[PAYLOAD] = ArrayRecord({"data": Array(values)})
     return Message(content, reply_to=message)
 

@@ -10,10 +10,10 @@ import secrets
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from qfl.clients import keeping, noising
+from qfl.clients import fitting, keeping, noising
 from qfl.clients.keys import box_info, roster_of
 from qfl.crypto import KeyHolder, KeyPair, Step, box_for, make_scheme, unpack
-from qfl.errors import OpeningRefusedError
+from qfl.errors import MisfitError, OpeningRefusedError
 from qfl.records import BOX, KEY, MASKED, MODEL, PAYLOAD, bytes_record, record_bytes
 
 _HELD = "qfl-key-holder"
@@ -93,16 +93,19 @@ def open_sum(asked: Step, message: Message, context: Context) -> Message:
     # packed the label is what the server says it is; under hybrid clients signed it.
     keeps = step.release == "clients" and header.step == "train"
     noises = noising.adds_noise(step)
-    if noises:
-        noising.check_asked(asked, step, header, context)
+    noising.check_asked(asked, step, header, context)
+    fitting.check_not_told(header, context)
     values = holder.open(payload)
     held["opened"] = holder.opened_json()
     content = RecordDict()
     masked = record_bytes(message.content, MASKED) if keeps or noises else b""
-    if keeps:
-        values, model = keeping.next_model(step, values, masked, header, context)
-        content[MODEL] = bytes_record(model, "model")
-    elif noises:
-        values = noising.finished(step, values, masked, header, context)
+    try:
+        if keeps:
+            values, model = keeping.next_model(step, values, masked, header, context)
+            content[MODEL] = bytes_record(model, "model")
+        elif noises:
+            values = noising.finished(step, values, masked, header, context)
+    except MisfitError as error:
+        return fitting.told(error, header, message, context)
     content[PAYLOAD] = ArrayRecord({"data": Array(values)})
     return Message(content, reply_to=message)

@@ -21,7 +21,10 @@ def adds_noise(step: Step) -> bool:
 
 
 def check_asked(asked: Step, step: Step, header: Header, context: Context) -> None:
-    """Refuse a sum of anything but updates, or one that clients gave on other terms.
+    """Refuse a sum that clients gave on other terms; where noise is added, any but of updates.
+
+    Under ``hybrid`` clients signed the terms that ``header`` names. Under ``ckks`` and ``packed``
+    it is the server who says so, and is trusted to.
 
     Args:
         asked: What the server asks for now.
@@ -32,17 +35,28 @@ def check_asked(asked: Step, step: Step, header: Header, context: Context) -> No
     Raises:
         OpeningRefusedError: Names what differs.
     """
-    if header.step != "train":
+    noises, released = adds_noise(step), _released(step, context)
+    if noises and header.step != "train":
         raise OpeningRefusedError(
             f"asked to open a sum of '{header.step}' in a run with noise for updates only: it "
             "would be released without noise"
         )
-    if (released := _released(step, context)) and header.round <= int(str(released["round"])):
+    if noises and released is not None and header.round <= int(str(released["round"])):
         return  # answered as before, or refused, by :func:`finished`
-    if asked.weights != header.terms or asked.privacy != _terms(step, context).to_json():
+    signed = noises or step.scheme == "hybrid"
+    if (
+        adds_noise(asked) != noises
+        or (signed and asked.weights != header.terms)
+        or (noises and asked.privacy != _terms(step, context).to_json())
+    ):
         raise OpeningRefusedError(
             f"asked to open a sum of round {header.round} on other terms than those of the run: "
             "its noise would not fit"
+        )
+    if noises and header.length != step.longest:
+        raise OpeningRefusedError(
+            f"asked to open a sum of {header.length} values, where noise is for updates of "
+            f"{step.longest}: what stands behind an update is released without"
         )
 
 

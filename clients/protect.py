@@ -19,9 +19,10 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from qfl.clients import committee, holding, keeping, masking
-from qfl.clients.accounts import Accounts, answer_of, level_of
+from qfl.clients.accounts import Accounts, level_of
 from qfl.clients.keys import announce, learn, member_keys, protected_mask, protecting_key
 from qfl.clients.masking import Masking
+from qfl.clients.private_answer import answer_of
 from qfl.clients.updates import numbers, weighed
 from qfl.crypto import CORRUPTED, DROPOUT, IntVector, Layout, Plain, Step, make_scheme, pack
 from qfl.errors import PayloadError

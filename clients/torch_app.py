@@ -49,7 +49,7 @@ def make_client_app(mods: list[Mod] | None = None, accounts: Accounts | None = N
         An app with ``train``, ``evaluate``, ``query.count``, ``query.moments`` and
         ``query.sensitivity``.
     """
-    accounts = accounts or Accounts(dataset=dataset_digest)
+    accounts = accounts or Accounts()
     app = ClientApp(mods=[ProtectMod(accounts=accounts)] if mods is None else mods)
 
     @app.train()

@@ -66,6 +66,10 @@ class PayloadError(CryptoError):
     """A message is malformed, or belongs to another run, round, key or scheme."""
 
 
+class MisfitError(PayloadError):
+    """What was opened does not fit the rest of a sum; that is told once, because it tells of both."""
+
+
 class RangeError(CryptoError):
     """A value lies outside the range that a scheme can sum without wrapping."""
 

@@ -45,7 +45,10 @@ def prepare_sums(
     session.meet()
     settle(session, privacy, length, rounds)
     limbs = session.sums.limbs
-    sums.set_up(max(sums.update_length + 1 + metrics * limbs, numbers * limbs, limbs))
+    longest = max(sums.update_length + 1 + metrics * limbs, numbers * limbs, limbs)
+    if sums.level() is not None:
+        longest = sums.update_length + 1  # nothing else is summed, and whoever adds noise checks it
+    sums.set_up(longest)
     if session.aggregation.weighting == "examples":
         asked = {CONFIG: config or ConfigRecord()}
         session.examples = int(sums.numbers("query.count", "count", 1, asked)[0])

@@ -46,7 +46,13 @@ from qfl.crypto.keystream import keystream
 from qfl.crypto.members import MemberKeys, Roster
 from qfl.crypto.ring import DEGREE, products
 from qfl.crypto.scheme import KeyPair
-from qfl.errors import ConfigError, OpeningRefusedError, PayloadError, unknown_name
+from qfl.errors import (
+    ConfigError,
+    MisfitError,
+    OpeningRefusedError,
+    PayloadError,
+    unknown_name,
+)
 
 _TRUSTS = ("key_holder", "shared", "committee")
 
@@ -220,7 +226,8 @@ class Hybrid:
             place: As in :meth:`protect`.
 
         Raises:
-            PayloadError: The opened key is none, or does not fit the masked sum.
+            PayloadError: The opened key or the masked sum is none.
+            MisfitError: One does not fit the other.
         """
         limit = self.parameters.key
         if opened.shape != (DEGREE,) or not np.issubdtype(opened.dtype, np.integer):
@@ -229,9 +236,9 @@ class Hybrid:
                 f"({DEGREE},) and integers"
             )
         if int(opened.max()) > limit or int(opened.min()) < -limit:
-            raise PayloadError(
-                f"the opened key holds {opened.min()} to {opened.max()}; a sum of keys lies within "
-                f"-{limit} to {limit}"
+            # By how much is not said: a contributor's own part could make it tell the others'.
+            raise MisfitError(
+                f"the opened key is no sum of keys, which lies within -{limit} to {limit}"
             )
         if len(masked) != IDENTITY_BYTES + 4 * length:
             raise PayloadError(
@@ -255,7 +262,7 @@ class Hybrid:
     def _check_noise(self, largest: float) -> None:
         if largest > self.parameters.noise + 0.5:
             # How much is left is not said: it is a linear equation in the summed key.
-            raise PayloadError(
+            raise MisfitError(
                 "the opened key does not fit the masked sum: more noise is left than can be; was a "
                 "contribution added on one side only, or masked for another place?"
             )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from qfl._flower_compat import set_task_identity
 from qfl.clients import ProtectMod
 from qfl.crypto import Member, Roster, Scheme, Step, make_scheme, pack, unpack
+from qfl.errors import CryptoError
 from qfl.federation.grid_messages import copy_records
 from qfl.records import (
     ARRAYS,
@@ -70,6 +71,8 @@ class Node:
         context = Context(1, self.number, {}, copy_records(self.state), {})
         reply = self.mod(message, context, self._app)
         self.state = context.state
+        if reply.has_error():  # unlike what an exception leaves behind, what led to it is kept
+            raise CryptoError(reply.error.reason)
         return copy_records(reply.content)
 
     def _app(self, message: Message, context: Context) -> Message:
@@ -210,7 +213,8 @@ class Server:
         records = {PAYLOAD: bytes_record(payload, "sum")}
         if masked is not None:
             records[MASKED] = bytes_record(masked, "sum")
-        step = self.step("open", round, **{"label": "train", **changes})
+        said = {"label": "train", "content": content_digest(self.model), **changes}
+        step = self.step("open", round, **said)
         return opened(self.holder.ask(step, self.told | records))
 
     def sum_of(self, bodies: list[bytes], round: int = 1) -> Vector:
