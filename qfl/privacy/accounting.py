@@ -4,7 +4,8 @@ Charges are composed by one of two accountants:
 
 - ``prv``, for mechanism ``gaussian`` alone. Without sampling the exact epsilon in closed form
   (:mod:`qfl.privacy.analytic`). With sampling Opacus' composition of privacy losses
-  (:mod:`qfl.privacy.prv`), which is above the truth by 0.01, or by up to 0.02 or 0.5 %.
+  (:mod:`qfl.privacy.prv`), which is above the truth by 0.01, or by up to 0.02 or 0.5 %; by a few
+  percent where delta is below 10^-12 times the number of releases.
 - ``rdp``, for all mechanisms. Renyi differential privacy (:mod:`qfl.privacy.renyi`,
   :mod:`qfl.privacy.discrete`). For epsilons from 0.5 and deltas up to 10^-5 above the truth by 1 to
   15 % without sampling, by 10 to 40 % at the rates of DP-SGD, and by more where few records are
