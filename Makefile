@@ -7,7 +7,7 @@ AGGREGATION_PEERS := .venv-peers-aggregation
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-slow test-torch-engine test-wheel bench-grid bench-peers bench-aggregation-peers bench-quantum bench-aggregation bench-parity bench-privacy privacy-curve inversion lint format configuration-reference clean
+.PHONY: help demo doctor test test-slow test-oqs test-torch-engine test-wheel bench-grid bench-peers bench-aggregation-peers bench-quantum bench-aggregation bench-parity bench-privacy privacy-curve inversion lint format configuration-reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
@@ -24,6 +24,10 @@ test: $(VENV)/.dev ## set up, then run the tests
 
 test-slow: $(VENV)/.dev ## tests that take minutes: Ray, long runs
 	@$(BIN)/python -m pytest -q -m slow
+
+test-oqs: $(VENV)/.dev ## test both post-quantum providers; OQS_INSTALL_PATH=… says where liboqs is
+	@$(BIN)/python -c 'from qfl.crypto import liboqs; liboqs.load()'
+	@$(BIN)/python -m pytest -q tests/crypto/providers tests/federation/test_doctor.py
 
 test-torch-engine: | $(BIN)/python ## install as if there were no compiler, then test circuits; minutes
 	@PYTHON=$(BIN)/python .ci/test-torch-engine

@@ -140,10 +140,10 @@ def level_of(terms: Terms, step: Step, length: int) -> ClientLevel:
         fraction_bits=step.fraction_bits,
         place=step.place,
     )
-    if level.bound > step.bound:
+    if (needed := level.room(shifted=step.scheme == "hybrid")) > step.bound:
         raise PayloadError(
             f"the server's step has bound={step.bound:g}, and updates of norm "
-            f"{terms.clipping_norm:g} with their noise need {level.bound:.4g}"
+            f"{terms.clipping_norm:g} with their noise need {needed:.4g}"
         )
     return level
 

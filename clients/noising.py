@@ -9,7 +9,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Context
 
 from qfl.crypto import Header, IntVector, Step, make_scheme
-from qfl.errors import OpeningRefusedError
+from qfl.errors import MisfitError, OpeningRefusedError
 from qfl.privacy import ClientLevel, Stream, Terms
 
 _RELEASED = "qfl-released"
@@ -76,7 +76,9 @@ def finished(
         context: This node's.
 
     Raises:
-        OpeningRefusedError: Another sum was released for this round, or a later one.
+        OpeningRefusedError: Another sum was released for this round, or a later one, or sums are
+            too narrow.
+        MisfitError: What was opened and the rest do not make a sum of updates.
     """
     noises = adds_noise(step)
     # Before anything is worked out: whether another masked sum fits the key would tell of the key.
@@ -92,12 +94,19 @@ def finished(
         assert isinstance(kept, bytes)
         return np.frombuffer(kept, dtype="<i8").astype(np.int64)
     scheme = make_scheme(step.scheme, step.longest, step.sums, step.trust)
-    summed = scheme.finish(opened, masked, header.length, place=header.place)
     if not noises:
-        return summed
+        return scheme.finish(opened, masked, header.length, place=header.place)
     terms = _terms(step, context)
     with_count = bool(terms.count_noise)
     level = _level(terms, step, header.length - 1 - with_count, header)
+    if step.bound < level.room(shifted=step.scheme == "hybrid"):
+        raise OpeningRefusedError(
+            f"asked to open sums of up to {step.bound:g}, too narrow for updates of norm "
+            f"{terms.clipping_norm:g}: where they wrap would tell of them without noise"
+        )
+    summed = scheme.finish(opened, masked, header.length, place=header.place)
+    if int(np.abs(summed[: level.width]).max()) > level.bound * 2.0**step.fraction_bits:
+        raise MisfitError("the sum lies beyond what updates come to: it is not theirs alone")
     noised = level.noised(summed[: level.width], Stream())
     values = np.concatenate([noised, summed[level.width :]])
     _, count = level.decode(noised, header.contributions)

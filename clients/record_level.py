@@ -12,6 +12,7 @@ from qfl.clients.accounts import Accounts
 from qfl.clients.private_training import train_privately
 from qfl.conf.schema import ExperimentConfig
 from qfl.data import Examples
+from qfl.errors import DataError, PrivacyError
 from qfl.privacy import Budget, Charge, noise_multiplier_for
 from qfl.privacy.dpsgd import DpSgd
 from qfl.privacy.poisson import steps_of
@@ -48,9 +49,13 @@ def train_and_account(
     """
     asked, accounts, context = config.privacy, spending.accounts, spending.context
     held = context.state.config_records.get(_CLIPPING)
-    norm = asked.clipping_norm if held is None else float(str(held["norm"]))
+    norm = asked.clipping_norm
+    if held is not None and asked.clipping == "adaptive":
+        norm = float(str(held["norm"]))
     plan = plan_of(config, len(examples), norm)
     if accounts.floor is not None:
+        # The terms of the message are checked by the mod; these are another part of it.
+        accounts.floor.check_budget(asked.epsilon, asked.delta)
         accounts.floor.check_training(plan.noise_multiplier, norm, plan.sample_rate)
     accounts.spend(
         plan.charge(),
@@ -60,7 +65,11 @@ def train_and_account(
         run=str(spending.message.metadata.run_id),
         round=spending.round,
     )
-    trained = train_privately(model, examples, config.client, plan, config.dataset.task)
+    try:
+        trained = train_privately(model, examples, config.client, plan, config.dataset.task)
+    except DataError as error:
+        # That it diverged follows from noisy gradients alone, so it need not stay here.
+        raise PrivacyError(str(error)) from None
     if asked.clipping == "adaptive":
         context.state[_CLIPPING] = ConfigRecord({"norm": trained.clipping_norm})
 

@@ -20,6 +20,7 @@ from flwr.clientapp import ClientApp
 
 from qfl.clients import local_data
 from qfl.clients.accounts import Accounts
+from qfl.clients.private_answer import agreed_on
 from qfl.clients.protect import ProtectMod
 from qfl.clients.record_level import Spending, train_and_account
 from qfl.clients.sensitivity import sensitivities
@@ -30,6 +31,7 @@ from qfl.crypto import Layout
 from qfl.data import Examples, Moments, Statistics
 from qfl.errors import PayloadError
 from qfl.models import build_model
+from qfl.privacy import CLIENT_LEVEL
 from qfl.records import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, arrays_of
 
 CONFIG_KEY = "qfl-config"
@@ -54,9 +56,8 @@ def make_client_app(mods: list[Mod] | None = None, accounts: Accounts | None = N
 
     @app.train()
     def _train(message: Message, context: Context) -> Message:
+        _refuse_unkept(_config(message).privacy.mechanism, accounts, context)
         config, examples = _prepared(message, context)
-        if accounts.floor is not None and config.privacy.mechanism == "none":
-            accounts.floor.check(None, 0)
         model = _model(config, message)
         round_number = int(_config_value(message, "server-round", 0))
         seed = (config.seed, round_number, _index(context))
@@ -74,7 +75,7 @@ def make_client_app(mods: list[Mod] | None = None, accounts: Accounts | None = N
 
     @app.evaluate()
     def _evaluate(message: Message, context: Context) -> Message:
-        _refuse_under_privacy(message, "metrics")
+        _refuse_under_privacy(message, "metrics", accounts)
         config, examples = _prepared(message, context)
         model = _model(config, message)
         found = evaluate(model, examples, config.dataset.task, 4 * config.client.batch_size)
@@ -89,20 +90,20 @@ def make_client_app(mods: list[Mod] | None = None, accounts: Accounts | None = N
 
     @app.query("count")
     def _count(message: Message, context: Context) -> Message:
-        _refuse_under_privacy(message, "count")
+        _refuse_under_privacy(message, "count", accounts)
         config = _config(message)
         return _numbers(message, "count", np.array([float(len(_own(config, context)))]))
 
     @app.query("moments")
     def _moments(message: Message, context: Context) -> Message:
-        _refuse_under_privacy(message, "moments")
+        _refuse_under_privacy(message, "moments", accounts)
         config = _config(message)
         summed = local_data.own_moments(config, _own(config, context))
         return _numbers(message, "moments", summed.to_vector())
 
     @app.query("sensitivity")
     def _sensitivity(message: Message, context: Context) -> Message:
-        _refuse_under_privacy(message, "sensitivity")
+        _refuse_under_privacy(message, "sensitivity", accounts)
         config, examples = _prepared(message, context)
         found = sensitivities(_model(config, message), examples, config.dataset.task)
         # As many numbers as there are coordinates: of what is summed, in the same order.
@@ -118,7 +119,12 @@ def _numbers(message: Message, name: str, values: np.ndarray) -> Message:
 
 
 def dataset_digest(message: Message, context: Context) -> str:
-    """Names a client's own data, so that a ledger knows them again."""
+    """Names a client's own data, so that a ledger knows them again.
+
+    For a ledger that many clients share, as in a simulation. Whoever writes the configuration says
+    how data are read and split, and with another seed the same records make another data set: where
+    that is somebody else, name the data yourself, or leave them one data set.
+    """
     examples = _own(_config(message), context)
     digest = hashlib.sha256()
     for array in (examples.x, examples.y):
@@ -127,7 +133,20 @@ def dataset_digest(message: Message, context: Context) -> str:
     return digest.hexdigest()
 
 
-def _refuse_under_privacy(message: Message, what: str) -> None:
+def _refuse_unkept(mechanism: str, accounts: Accounts, context: Context) -> None:
+    """Refuse to train without noise where the configuration promises that somebody adds it."""
+    if mechanism == "none" and accounts.floor is not None:
+        accounts.floor.check(None, 0)
+    if mechanism in CLIENT_LEVEL and (agreed := agreed_on(context)) != mechanism:
+        raise PayloadError(
+            f"the server's configuration has privacy={mechanism} and its terms privacy={agreed}: "
+            "nobody would add the noise; it takes qfl's strategy at the server and ProtectMod here"
+        )
+
+
+def _refuse_under_privacy(message: Message, what: str, accounts: Accounts) -> None:
+    if accounts.floor is not None:
+        accounts.floor.check(None, 0)
     if (mechanism := _config(message).privacy.mechanism) != "none":
         raise PayloadError(
             f"the server asks for {what} under privacy={mechanism}: nothing but a private update "

@@ -26,6 +26,7 @@ commands:
                                           be set, --multirun sweeps, resume=RUN_DIR goes on
   report RUN_DIR                          write the HTML report of a run
   privacy plan|ledger                     the noise that a budget takes, what was spent; -h
+  audit verify RUN_DIR                    whether a run's records are those that were written
   doctor                                  what is installed, what is missing, how to get it
 
 options:
@@ -80,6 +81,7 @@ def _dispatch(given: list[str]) -> int:
         "simulate": _simulate,
         "report": _report,
         "privacy": _privacy,
+        "audit": _audit,
         "doctor": _doctor,
     }
     if command not in commands:
@@ -110,6 +112,13 @@ def _privacy(rest: list[str]) -> int:
     from qfl.federation.privacy_command import run_privacy
 
     run_privacy(rest)
+    return EXIT_OK
+
+
+def _audit(rest: list[str]) -> int:
+    from qfl.federation.audit_command import run_audit
+
+    run_audit(rest)
     return EXIT_OK
 
 

@@ -11,7 +11,7 @@ message alone and leaves with ``exit_code``; ``--debug`` adds the traceback.
 | 3 | data: missing file or column, text where numbers belong, impossible split |
 | 4 | something optional is not installed |
 | 5 | the federation failed: too few clients, a client's or a key holder's refusal |
-| 6 | a message, key or ciphertext was refused |
+| 6 | a message, key or ciphertext was refused, or an audit trail does not verify |
 | 7 | a run folder, checkpoint or disk cannot be used |
 | 8 | privacy: a budget is spent, a ledger cannot be trusted, a model cannot be trained privately |
 | 130 | interrupted; the run folder can be resumed |
@@ -57,7 +57,7 @@ class FederationError(QflError):
 
 
 class CryptoError(QflError):
-    """Base of refusals by an aggregation scheme."""
+    """Base of refusals by an aggregation scheme, and of messages and keys by cryptography."""
 
     exit_code = 6
 
@@ -66,8 +66,12 @@ class PayloadError(CryptoError):
     """A message is malformed, or belongs to another run, round, key or scheme."""
 
 
+class SignatureError(CryptoError):
+    """A signature does not fit its message, context and public key."""
+
+
 class MisfitError(PayloadError):
-    """What was opened does not fit the rest of a sum; that is told once, because it tells of both."""
+    """What was opened does not fit the rest of a sum; told once, because it tells of both."""
 
 
 class RangeError(CryptoError):

@@ -14,6 +14,7 @@ from qfl.privacy import (
     rounds_within,
 )
 from qfl.strategies.aggregation import Aggregation
+from qfl.strategies.selection import SelectBySize, Selection
 from qfl.strategies.session import Session
 
 ADAPTS_UP_TO = 4  # times the first clipping norm
@@ -113,17 +114,35 @@ class Privacy:
         )
 
 
-def check_metrics(privacy: Privacy, metrics: tuple[str, ...]) -> None:
-    """Refuse to have metrics summed that tell of clients' data.
+def check_parts(
+    privacy: Privacy, made: Aggregation, selection: Selection, metrics: tuple[str, ...]
+) -> None:
+    """Refuse parts of a strategy by which something would leave clients without noise.
 
     Raises:
         ConfigError: Names them.
     """
-    if privacy.mechanism != "none" and metrics:
-        raise ConfigError(
-            f"privacy={privacy.mechanism} with metrics {', '.join(metrics)}: they would be "
-            "released without noise; leave metrics and evaluate_metrics empty"
+    if privacy.mechanism == "none":
+        return
+    wrong = ""
+    if metrics:
+        wrong = (
+            f"metrics {', '.join(metrics)}: they would be released without noise; leave metrics "
+            "and evaluate_metrics empty"
         )
+    elif isinstance(selection, SelectBySize) or made.weighting != "uniform":
+        wrong = (
+            "a selection or weighting by size: it would tell how many examples clients hold; "
+            "choose another selection, and weighting=uniform"
+        )
+    elif made.selective.by == "sensitivity":
+        wrong = "selective=sensitivity: sensitivities of clients' data would be released"
+    elif made.selective.by != "all" and privacy.protects == "client":
+        wrong = f"selective={made.selective.by}: parameters in the clear would carry no noise"
+    elif privacy.mechanism == "distributed" and made.scheme == "plain":
+        wrong = "scheme plain: the server would read every update with a share of the noise"
+    if wrong:
+        raise ConfigError(f"privacy={privacy.mechanism} with {wrong}")
 
 
 def level_of(terms: Terms, made: Aggregation, length: int, clients: int, place: str) -> ClientLevel:
@@ -154,8 +173,12 @@ def settle(session: Session, privacy: Privacy, length: int, rounds: int) -> None
     terms = session.terms = privacy.terms(made, length, clients, rounds)
     if terms is None or terms.protects != "client":
         return
-    widest = replace(terms, clipping_norm=terms.largest_norm)
-    bound = level_of(widest, made, length, clients, "").bound
+    bound = _room(terms, made, length, clients)
+    if bound > LARGEST_BOUND and terms.largest_norm > terms.clipping_norm:
+        # A norm that adapts goes as far as sums are wide; they are a little wider than it.
+        largest = terms.largest_norm * LARGEST_BOUND / bound * (1 - 2.0**-6)
+        terms = session.terms = replace(terms, largest_norm=max(largest, terms.clipping_norm))
+        bound = _room(terms, made, length, clients)
     if bound > LARGEST_BOUND:
         raise ConfigError(
             f"updates of norm {terms.largest_norm:g} with their noise make sums of up to "
@@ -164,6 +187,13 @@ def settle(session: Session, privacy: Privacy, length: int, rounds: int) -> None
         )
     # The sum of the weights, which is 1, has to fit as well.
     session.aggregation = replace(made, bound=max(1.0, bound))
+
+
+def _room(terms: Terms, made: Aggregation, length: int, clients: int) -> float:
+    """How wide sums have to be for updates of the largest norm."""
+    widest = replace(terms, clipping_norm=terms.largest_norm)
+    level = level_of(widest, made, length, clients, "")
+    return level.room(shifted=made.scheme == "hybrid")
 
 
 def rounds_allowed(level: ClientLevel | None, terms: Terms | None) -> int | None:

@@ -25,7 +25,7 @@ from qfl.strategies.aggregation import Aggregation
 from qfl.strategies.clock import Clock
 from qfl.strategies.convergence import ConvergenceMonitor
 from qfl.strategies.events import BudgetSpent, ClientReplied, Event, RoundFinished
-from qfl.strategies.privacy import Privacy, check_budget, check_metrics, rounds_allowed
+from qfl.strategies.privacy import Privacy, check_budget, check_parts, rounds_allowed
 from qfl.strategies.selection import SelectAll, SelectBySize, Selection
 from qfl.strategies.session import Session
 from qfl.strategies.setup import describe, prepare_sums
@@ -79,7 +79,8 @@ class SecureStrategy(Strategy):
     _max_abs_error: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_metrics(self.privacy, (*self.metrics, *self.evaluate_metrics))
+        metrics = (*self.metrics, *self.evaluate_metrics)
+        check_parts(self.privacy, self.aggregation, self.selection, metrics)
 
     @property
     def session(self) -> Session:
@@ -330,8 +331,7 @@ class SecureStrategy(Strategy):
         count, level = opened.contributions, self.sums.level()
         self._failures += self._asked - count
         size = level.padded if level else parameters
-        rest = opened.values if self.blind else opened.values[size:]
-        rest = self.sums.follow(rest, count)
+        rest = self.sums.follow(opened.values if self.blind else opened.values[size:], count)
         means = means_of(rest, step.sums, count, f"round {step.round}, {step.label}")
         metrics = MetricRecord(dict(zip(self.metrics, means.metrics, strict=True)))
         metrics["clients"] = count

@@ -17,6 +17,8 @@ CODES = {
     "FederationError": 5,
     "CryptoError": 6,
     "PayloadError": 6,
+    "SignatureError": 6,
+    "MisfitError": 6,
     "RangeError": 6,
     "OpeningRefusedError": 6,
     "StorageError": 7,

@@ -238,7 +238,7 @@ class Hybrid:
         if int(opened.max()) > limit or int(opened.min()) < -limit:
             # By how much is not said: a contributor's own part could make it tell the others'.
             raise MisfitError(
-                f"the opened key is no sum of keys, which lies within -{limit} to {limit}"
+                f"the opened key is none: a sum of keys lies within -{limit} to {limit}"
             )
         if len(masked) != IDENTITY_BYTES + 4 * length:
             raise PayloadError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import json
 import os
 import platform
@@ -220,21 +219,22 @@ def _cryptography() -> list[Finding]:
 
 
 def _liboqs() -> list[Finding]:
-    """Look for the library only: importing its wrapper would try to build it."""
-    root = os.environ.get("OQS_INSTALL_PATH")
-    folders = [Path(root) / part for part in ("lib", "lib64", "bin")] if root else []
-    files = [file for folder in folders for file in folder.glob("*oqs*")]
-    if files or ctypes.util.find_library("oqs"):
-        where = str(files[0]) if files else str(ctypes.util.find_library("oqs"))
-        return [Finding("provider oqs", "works", f"liboqs found: {where}")]
-    return [
-        Finding(
-            "provider oqs",
-            "note",
-            "liboqs is not installed; provider cryptography serves ML-KEM and ML-DSA",
-            "build liboqs as a shared library and set OQS_INSTALL_PATH to its prefix",
-        )
-    ]
+    from qfl.crypto import liboqs
+    from qfl.crypto.signatures import generate_signing_key, verify
+
+    reason = liboqs.problem()
+    if reason is not None:
+        detail = f"{reason}; provider cryptography serves ML-KEM and ML-DSA"
+        return [Finding("provider oqs", "note", detail, liboqs.remedy())]
+    key = generate_signing_key("ML-DSA-65", "oqs")
+    verify("ML-DSA-65", key.public, b"qfl", key.sign(b"qfl"), provider="oqs")
+    library = liboqs.find()
+    assert library is not None
+    detail = (
+        f"liboqs {library.version} ({library.path}), liboqs-python {liboqs.package_version()}: "
+        "preferred to provider cryptography"
+    )
+    return [Finding("provider oqs", "works", detail)]
 
 
 def _ray() -> list[Finding]:

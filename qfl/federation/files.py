@@ -53,7 +53,12 @@ def _finite(data: Any) -> Any:
 
 
 def append_line(path: Path, data: dict[str, Any]) -> None:
-    """Append one JSON object as a line.
+    """Append one JSON object as a line; see :func:`append_bytes`."""
+    append_bytes(path, json.dumps(data).encode() + b"\n")
+
+
+def append_bytes(path: Path, line: bytes) -> None:
+    """Append a line that ends in a line break.
 
     Raises:
         StorageError: The disk is full or the file not writable; a part of a line is taken back.
@@ -61,7 +66,7 @@ def append_line(path: Path, data: dict[str, Any]) -> None:
     try:
         # Unbuffered: closing a buffer writes what is left in it, after the part was taken back.
         with path.open("ab", buffering=0) as file:
-            before, rest = file.tell(), json.dumps(data).encode() + b"\n"
+            before, rest = file.tell(), line
             try:
                 while rest:
                     rest = rest[file.write(rest) :]

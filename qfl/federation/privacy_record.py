@@ -9,6 +9,7 @@ from typing import Any
 from qfl.conf.schema import ExperimentConfig
 from qfl.federation.privacy_statement import left_the_clients, not_achieved
 from qfl.privacy import CLIENT_LEVEL, Charge, Ledger, chosen, epsilon_of
+from qfl.privacy.ledger_file import Place
 
 LEDGER = "ledger.sqlite"
 
@@ -25,17 +26,25 @@ class PrivacyRecord:
         self.config, self.path = config, path
         self._ledger: Ledger | None = None
 
-    def epsilon(self) -> float | None:
-        """What the data set that spent most has spent; None without a guarantee.
+    def epsilon(self, rounds: int) -> float | None:
+        """What the data set that spent most has spent; None where nothing is known or guaranteed.
 
         Which that is, is decided by the quicker accountant.
+
+        Args:
+            rounds: That were done, and paid for.
         """
         histories = self._histories()
         if not histories:
-            return None if self.config.privacy.mechanism == "none" else 0.0
+            return None if rounds or self.config.privacy.mechanism == "none" else 0.0
         delta = self.config.privacy.delta
         worst = max(histories, key=lambda charges: epsilon_of(charges, delta, "rdp"))
         return _finite(epsilon_of(worst, delta, self.config.privacy.accountant))
+
+    @property
+    def place(self) -> Place | None:
+        """How far the ledger has come, for the audit trail to keep; None where there is none."""
+        return self._ledger.place if self._histories() and self._ledger is not None else None
 
     def summary(self) -> dict[str, Any]:
         """The part ``privacy`` of ``summary.json``."""

@@ -10,6 +10,7 @@ NO_PRIVACY = (
     "No differential privacy: the trained model may tell whether a record or a client was in the "
     "training data, and what it was."
 )
+SERIES = ("bessel_j2", "damped_oscillator", "narma10")
 _EACH = "the server, each client's own"
 _SUMMED = "the server, summed over clients"
 
@@ -62,6 +63,14 @@ def _left(config: ExperimentConfig) -> Iterator[tuple[str, str, str]]:
     if config.preprocess.fit == "federated":
         projected = " and projection" if config.preprocess.pca else ""
         yield f"sums for scaling{projected}", numbers, summed
+    if config.preprocess.fit == "local":
+        yield (
+            "each client's own scaling, in the model.json of a simulation",
+            "whoever is given that file",
+            "none",
+        )
+    if config.quantum.engine == "pennylane" and config.quantum.device == "qiskit.remote":
+        yield "features, as angles of circuits", "whoever runs the quantum computer", "none"
     if strategy.selective.by == "sensitivity":
         yield "how much the loss depends on each parameter", numbers, summed
     if private and asked.epsilon is not None:
@@ -166,10 +175,18 @@ def _of_mechanism(config: ExperimentConfig) -> Iterator[str]:
             "The unit is one record, not all records of a client or of a person together: what "
             "several have in common may be told from the model."
         )
-        if asked.sample_rate is None:
+        why = (
+            "sampling rate and noise follow from it"
+            if asked.sample_rate is None
+            else "noisy sums are divided by the expected size of a batch"
+        )
+        yield f"The number of a client's records is taken as known, because {why}."
+        if config.dataset.name in SERIES:
+            window = config.dataset.window + 1
             yield (
-                "The number of a client's records is taken as known, because sampling rate and "
-                "noise follow from it."
+                f"A record is a window of a series with the value after it. A point is in up to "
+                f"{window} of them, and what is guaranteed for it is what a group of so many has: "
+                "much less."
             )
         if config.preprocess.fit == "local":
             yield (

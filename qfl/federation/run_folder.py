@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import json
 import platform
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from qfl.conf.checks import from_dict, to_dict
 from qfl.conf.schema import ExperimentConfig
 from qfl.crypto import Arrays
 from qfl.errors import StorageError
+from qfl.federation.audit_trail import AuditTrail
 from qfl.federation.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from qfl.federation.experiment import Experiment
 from qfl.federation.files import append_line, read_lines, write_atomic, write_json
@@ -31,10 +31,12 @@ class RunFolder:
 
     Attributes:
         path: The folder.
+        trail: Its audit records.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.trail = AuditTrail(path / "audit.jsonl")
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
@@ -147,15 +149,17 @@ class RunFolder:
         return found
 
     def audit(self, event: str, **details: Any) -> None:
-        """Put a decision on record."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        append_line(self.path / "audit.jsonl", {"time": stamp, "event": event, **details})
+        """Put a decision on record, signed and chained to the record before."""
+        self.trail.append(event, details)
 
     def save_model(self, experiment: Experiment, arrays: Arrays, round: int) -> None:
         """The trained model, and what is needed to use it."""
         from safetensors.numpy import save
 
         data = save(arrays)
+        # Each client's own, exact: under differential privacy they stay with it.
+        asked = experiment.config
+        stays = asked.privacy.mechanism != "none" and asked.preprocess.fit == "local"
         write_atomic(self.path / "model.safetensors", data)
         statistics = [
             {
@@ -165,7 +169,7 @@ class RunFolder:
                 "target_mean": entry.target_mean,
                 "target_scale": entry.target_scale,
             }
-            for entry in experiment.statistics
+            for entry in ([] if stays else experiment.statistics)
         ]
         config = to_dict(experiment.config)
         write_json(

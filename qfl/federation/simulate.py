@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 import time
@@ -21,7 +22,7 @@ from qfl.federation.baselines import plain_config, plain_title, pooled, twin_con
 from qfl.federation.display import RoundsDisplay
 from qfl.federation.engine import Watchers, run_federation
 from qfl.federation.experiment import Experiment
-from qfl.federation.files import drop_torn_line, write_json
+from qfl.federation.files import write_json
 from qfl.federation.privacy_record import LEDGER, PrivacyRecord
 from qfl.federation.run_folder import RunFolder
 from qfl.strategies import (
@@ -74,8 +75,8 @@ def simulate(
         experiment = Experiment.prepare(config)
         if state is not None:
             _check_same_model(experiment, state, folder.path)
+            folder.trail.check()
             folder.forget_rounds_after(state.round)
-            drop_torn_line(folder.path / "audit.jsonl")
         folder.write_config(config)
         return _Run(experiment, folder, console, state).execute(report)
 
@@ -94,6 +95,7 @@ class _Run:
         self.setup: SetupFinished | None = None
         self.privacy = PrivacyRecord(experiment.config, folder.path / LEDGER)
         self.budget_spent: str | None = None
+        self.finished: RoundFinished | None = None
         self.baseline: dict[str, Any] = {}
         self.started = time.perf_counter()
 
@@ -105,6 +107,7 @@ class _Run:
             experiment=config.name,
             seed=config.seed,
             from_round=self.state.round if self.state else 0,
+            config=hashlib.sha256((folder.path / "config.yaml").read_bytes()).hexdigest(),
         )
         try:
             arrays = self._main()
@@ -164,18 +167,44 @@ class _Run:
                         )
                 elif isinstance(event, RoundFinished):
                     folder.record_round("main", event)
+                    self.finished = event
+                    if config.strategy.release == "clients":
+                        self._audit_round(None)
                 elif isinstance(event, SumOpened):
                     folder.audit("sum_opened", **asdict(event))
                 elif isinstance(event, BudgetSpent):
                     self.budget_spent = event.reason
                     folder.audit("budget_spent", **asdict(event))
 
-            watchers = Watchers(tell, folder.save_checkpoint)
+            def keep(state: ServerState) -> None:
+                # On record first: a crash in between shows as a round that was done twice.
+                self._audit_round(state.arrays)
+                folder.save_checkpoint(state)
+
+            watchers = Watchers(tell, keep)
             return run_federation(self.experiment, watchers, self.state, self.privacy.path)
+
+    def _audit_round(self, arrays: Arrays | None) -> None:
+        """Put a round on record, with the digest that a file of its model would have."""
+        from safetensors.numpy import save
+
+        event = self.finished
+        assert event is not None
+        details: dict[str, Any] = {"round": event.round, "clients": event.clients}
+        if "epsilon" in event.metrics:
+            details["epsilon"] = event.metrics["epsilon"]
+        if place := self.privacy.place:
+            details["ledger"] = asdict(place)
+        if arrays is not None:
+            details["model"] = hashlib.sha256(save(arrays)).hexdigest()
+        self.folder.audit("round_finished", **details)
 
     def _with_epsilon(self, event: Event) -> Event:
         """A round together with what was spent up to it."""
-        if not isinstance(event, RoundFinished) or (epsilon := self.privacy.epsilon()) is None:
+        if (
+            not isinstance(event, RoundFinished)
+            or (epsilon := self.privacy.epsilon(event.round)) is None
+        ):
             return event
         return replace(event, metrics={**event.metrics, "epsilon": epsilon})
 

@@ -201,6 +201,19 @@ class ClientLevel:
         one = max(self._norm * (1 + 2.0**-40) + 1, self.count_scale / 2)
         return (self.clients * one + self.headroom) / 2.0**self.fraction_bits
 
+    def room(self, *, shifted: bool) -> float:
+        """What sums must hold, in real units.
+
+        Noise that comes after a sum is opened comes after it wrapped. Whoever can add to a sum on
+        the way could move it to where it wraps, and would see, without noise, on which side of any
+        value it lay. With twice the bound as room, sums on both sides of that are beyond the bound,
+        and what is beyond is not released.
+
+        Args:
+            shifted: Whether somebody could add to a sum before it is opened.
+        """
+        return self.bound * (2 if shifted and self.mechanism == "central" else 1)
+
     def charge(self) -> Charge:
         """What the round costs each client's data.
 

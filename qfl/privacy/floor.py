@@ -19,8 +19,10 @@ class PrivacyFloor:
         clipping_norm: Largest.
         sample_rate: ``dpsgd``: largest.
         epsilon: Largest budget; a run without a budget is refused where this is finite.
-        delta: Largest.
+        delta: Largest. With a large one any epsilon is cheap, so it is small unless set.
         honest: ``distributed``: fewest clients whose noise counts.
+        own_noise: ``distributed``: smallest standard deviation of this client's own share of the
+            noise, over the sensitivity. It is what is left where a server invented the others.
 
     Example:
         >>> floor = PrivacyFloor(("central",), noise_multiplier=1.0)
@@ -35,8 +37,9 @@ class PrivacyFloor:
     clipping_norm: float = math.inf
     sample_rate: float = 1.0
     epsilon: float = math.inf
-    delta: float = 1.0
+    delta: float = 1e-5
     honest: int = 1
+    own_noise: float = 0.0
 
     def check(self, terms: Terms | None, min_clients: int) -> None:
         """Refuse weaker terms, by name.
@@ -54,14 +57,28 @@ class PrivacyFloor:
                 f"the server asks for mechanism {terms.mechanism}; this client requires "
                 f"{' or '.join(self.mechanisms)}"
             )
-        self._at_most("epsilon", terms.epsilon or math.inf, self.epsilon)
-        self._at_most("delta", terms.delta, self.delta)
+        self.check_budget(terms.epsilon or None, terms.delta)
         self._at_most("clipping_norm", terms.clipping_norm, self.clipping_norm)
         if terms.protects == "client":
             self._at_least("noise_multiplier", terms.noise_multiplier, self.noise_multiplier)
         if terms.mechanism == "distributed":
             honest = min_clients - terms.colluders
             self._at_least("clients whose noise counts", honest, self.honest)
+            share = terms.noise_multiplier / math.sqrt(max(1, honest))
+            self._at_least("noise of its own", share, self.own_noise)
+
+    def check_budget(self, epsilon: float | None, delta: float) -> None:
+        """Refuse a larger budget, by name.
+
+        Args:
+            epsilon: None where there is no budget.
+            delta: Of the budget.
+
+        Raises:
+            PrivacyError: Says what was asked for and what this client requires.
+        """
+        self._at_most("epsilon", math.inf if epsilon is None else epsilon, self.epsilon)
+        self._at_most("delta", delta, self.delta)
 
     def check_training(
         self, noise_multiplier: float, clipping_norm: float, sample_rate: float

@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from receivers import TRUSTS, Receiver, receivers_of
 
-from qfl.errors import CryptoError
+from qfl.errors import CryptoError, PrivacyError
 
 SCHEMES = (*TRUSTS, "masking", "records")
 SPARE_BYTES = 2**28
@@ -42,7 +42,7 @@ def everybody(scheme: str) -> list[Receiver]:
 
 def sent(receiver: Receiver, message: bytes) -> str:
     """What became of a message: taken in some way, or refused by an error of ours."""
-    ours: tuple[type[Exception], ...] = (CryptoError, *receiver.others)
+    ours: tuple[type[Exception], ...] = (CryptoError, PrivacyError, *receiver.others)
     try:
         return receiver.take(message)
     except ours as error:

@@ -69,7 +69,7 @@ def private(
         step: Other fields of all steps.
     """
     kind = PrivateCommittee if trust == "committee" else PrivateServer
-    told = {"privacy": terms.to_json(), "longest": WIDTH, "bound": 2.0, **step}
+    told = {"privacy": terms.to_json(), "longest": WIDTH, "bound": 4.0, **step}
     server = kind({"scheme": scheme, "trust": trust, "release": release, **told})
     ledger = str(folder / "ledger.sqlite")
 

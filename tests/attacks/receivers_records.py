@@ -38,7 +38,7 @@ from qfl.crypto import (
     unpack,
 )
 from qfl.crypto.sealing import derive
-from qfl.errors import ConfigError, FederationError
+from qfl.errors import ConfigError, CryptoError, FederationError
 from qfl.federation.grid_messages import copy_records
 from qfl.records import (
     ARRAYS,
@@ -87,6 +87,8 @@ class Node:
         reply = ProtectMod()(Message(content, 1, kind), context, self._app)
         if keep:
             self.state = context.state
+        if reply.has_error():
+            raise CryptoError(reply.error.reason)
         return reply.content
 
     def _app(self, message: Message, context: Context) -> Message:

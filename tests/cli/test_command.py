@@ -27,7 +27,8 @@ def test_an_unknown_command(call: Call) -> None:
     code, _, errors = call("simulat")
     assert code == 2
     assert errors == (
-        "qfl: unknown command 'simulat'; did you mean 'simulate'? Known: doctor, privacy, report, simulate\n"
+        "qfl: unknown command 'simulat'; did you mean 'simulate'? Known: audit, doctor, privacy, "
+        "report, simulate\n"
     )
 
 
@@ -41,7 +42,7 @@ def test_wrong_options_of_a_command(call: Call, arguments: list[str]) -> None:
 def test_help_of_simulate_lists_what_can_be_chosen(call: Call) -> None:
     code, output, _ = call("simulate", "-h")
     assert code == 0
-    for words in ("qfl simulate experiment=NAME", "experiment: demo, forecast", "lr: 0.05",
+    for words in ("qfl simulate experiment=NAME", "experiment: demo, digits_dp, forecast, private_demo", "lr: 0.05",
                   "resume=RUN_DIR", "model: cnn, lstm, mlp, qcnn, qlstm, qnn"):  # fmt: skip
         assert words in output
     assert not Path("outputs").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qfl.crypto import liboqs
 from qfl.federation import doctor
 from qfl.federation.doctor import Finding, examine, print_report
 
@@ -37,20 +38,30 @@ def test_everything_needed_works_here() -> None:
     assert entries.keys() >= {"Ray", "pyarrow", "provider oqs", "other devices"}
 
 
-def test_liboqs_is_looked_for_and_never_imported(
+def test_without_liboqs_the_doctor_says_what_to_build(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("OQS_INSTALL_PATH", raising=False)
-    monkeypatch.setattr(doctor.ctypes.util, "find_library", lambda name: None)
-    assert found("provider oqs").state == "note"
-    assert "OQS_INSTALL_PATH" in found("provider oqs").remedy
-    (tmp_path / "lib").mkdir()
-    (tmp_path / "lib" / "liboqs.so.7").touch()
     monkeypatch.setenv("OQS_INSTALL_PATH", str(tmp_path))
+    monkeypatch.setattr(liboqs.ctypes.util, "find_library", lambda name: None)
+    entry = found("provider oqs")
+    assert (entry.state, entry.detail) == (
+        "note",
+        "liboqs is not installed; provider cryptography serves ML-KEM and ML-DSA",
+    )
+    release = ".".join(version("liboqs-python").split(".")[:2])
+    assert entry.remedy == (
+        f"build liboqs {release} as a shared library and set OQS_INSTALL_PATH to its prefix"
+    )
+
+
+@pytest.mark.skipif(liboqs.problem() is not None, reason=str(liboqs.problem()))
+def test_with_liboqs_the_doctor_says_which() -> None:
     entry = found("provider oqs")
     assert (entry.state, entry.remedy) == ("works", "")
-    assert "liboqs.so.7" in entry.detail
-    assert "oqs" not in sys.modules
+    library = liboqs.find()
+    assert library is not None
+    assert f"liboqs {library.version} ({library.path})" in entry.detail
+    assert f"liboqs-python {version('liboqs-python')}" in entry.detail
 
 
 @pytest.mark.parametrize(

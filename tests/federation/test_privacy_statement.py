@@ -138,6 +138,16 @@ def test_adaptive_clipping_of_updates_sends_one_thing_more(mechanism: str, sent:
     assert ("whether the update was within the clipping norm" in found) == sent
 
 
+def test_what_else_leaves_where_settings_let_it() -> None:
+    local = rows(configured("dpsgd", preprocess={"fit": "local"}))
+    assert local["each client's own scaling, in the model.json of a simulation"][1] == "none"
+    remote = rows(configured("dpsgd", quantum={"engine": "pennylane", "device": "qiskit.remote"}))
+    assert remote["features, as angles of circuits"] == (
+        "whoever runs the quantum computer",
+        "none",
+    )
+
+
 def said(config: ExperimentConfig, epsilon: float | None = 4.0) -> str:
     found = not_achieved(config, epsilon)
     assert all(sentence.endswith(".") for sentence in found)
@@ -158,7 +168,14 @@ def said(config: ExperimentConfig, epsilon: float | None = 4.0) -> str:
         ("dpsgd", {}, "The unit is one record", "Each client scales"),
         ("dpsgd", {}, "with one record as without it", "Baselines"),
         ("dpsgd", {}, "number of a client's records is taken as known", "Nothing was encrypted"),
-        ("dpsgd", {"privacy": {"sample_rate": 0.1}}, "The unit is one record", "taken as known"),
+        # Sums are divided by the expected size of a batch, and so is the noise that is seen.
+        ("dpsgd", {"privacy": {"sample_rate": 0.1}}, "taken as known, because noisy", "follow"),
+        (
+            "dpsgd",
+            {"dataset": {"name": "narma10", "task": "regression", "window": 12}},
+            "A point is in up to 13 of them",
+            "Baselines",
+        ),
         ("dpsgd", {"preprocess": {"fit": "local"}}, "Each client scales", "collud"),
         (
             "dpsgd",

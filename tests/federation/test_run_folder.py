@@ -113,7 +113,7 @@ def test_later_rounds_and_baselines_are_forgotten(tmp_path: Path) -> None:
 
 def test_audit_lines_have_a_time_and_an_event(tmp_path: Path) -> None:
     RunFolder(tmp_path).audit("sum_opened", round=1)
-    (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
+    _, line = (tmp_path / "audit.jsonl").read_text().splitlines()  # after the segment's own
     entry = json.loads(line)
     assert (entry["event"], entry["round"]) == ("sum_opened", 1)
     assert entry["time"][4] == "-"

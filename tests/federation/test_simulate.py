@@ -63,9 +63,8 @@ def test_a_run_folder_holds_everything(
     assert (summary["status"], summary["reason"]) == ("finished", None)
     assert (summary["seed"], summary["rounds"], summary["clients"]) == (7, 3, 3)
     assert summary["metrics"].keys() == {"loss", "accuracy", "train_loss"}
-    assert summary["privacy"] == {
-        "epsilon": None, "delta": None, "mechanism": "none", "accountant": "none",
-    }  # fmt: skip
+    nothing = {"epsilon": None, "delta": None, "mechanism": "none", "accountant": "none"}
+    assert nothing.items() <= summary["privacy"].items()
     aggregation = summary["aggregation"]
     assert (aggregation["scheme"], aggregation["trust"]) == ("ckks", "key_holder")
     assert "do not collude" in aggregation["assumption"]
@@ -77,8 +76,9 @@ def test_a_run_folder_holds_everything(
     assert summary["versions"].keys() >= {"python", "qfl", "flwr", "torch", "tenseal"}
     assert summary["baseline"]["pooled"]["name"] == "logistic regression"
     events = [json.loads(line)["event"] for line in (folder / "audit.jsonl").open()]
-    set_up = ["run_started", "sum_opened", "sum_opened", "keys_made"]
-    assert events == [*set_up, *["sum_opened"] * 3, "run_finished"]
+    set_up = ["segment_started", "run_started", "sum_opened", "sum_opened", "keys_made"]
+    rounds = ["sum_opened", "round_finished"] * 3
+    assert events == [*set_up, "round_finished", *rounds, "run_finished"]
     output = console.file.getvalue()  # type: ignore[attr-defined]
     assert "Held-out accuracy after 3 rounds" in output
     assert "logistic regression, pooled data" in output

@@ -15,7 +15,15 @@ from qfl.clients.accounts import Accounts
 from qfl.crypto import TRUSTS
 from qfl.errors import ConfigError, FederationError, PrivacyError
 from qfl.privacy import Ledger, PrivacyFloor
-from qfl.strategies import Aggregation, BudgetSpent, Privacy, SecureStrategy
+from qfl.strategies import (
+    Aggregation,
+    BudgetSpent,
+    ClientReplied,
+    Privacy,
+    SecureStrategy,
+    SelectBySize,
+    Selective,
+)
 
 PAIRS = [(scheme, trust) for scheme, trusts in TRUSTS.items() for trust in trusts]
 PROTECTED = [pair for pair in PAIRS if pair[0] != "plain"]
@@ -236,9 +244,24 @@ def test_a_round_of_too_few_is_not_opened(
         run(toy, strategy("ckks", "key_holder", privacy, min_clients=3))
 
 
-def test_metrics_are_refused_at_the_strategy() -> None:
-    with pytest.raises(ConfigError, match="released without noise"):
-        SecureStrategy(privacy=Privacy("central"), metrics=("loss",))
+@pytest.mark.parametrize(
+    ("mechanism", "parts", "words"),
+    [
+        ("central", {"metrics": ("loss",)}, "released without noise"),
+        ("dpsgd", {"evaluate_metrics": ("loss",)}, "released without noise"),
+        ("dpsgd", {"selection": SelectBySize(3)}, "how many examples"),
+        ("local", {"aggregation": Aggregation(weighting="examples")}, "how many examples"),
+        ("distributed", {"aggregation": Aggregation("plain")}, "share of the noise"),
+        ("central", {"aggregation": Aggregation(selective=Selective("layers"))}, "in the clear"),
+        ("dpsgd", {"aggregation": Aggregation(selective=Selective("sensitivity"))}, "sensitiv"),
+    ],
+)
+def test_what_would_leave_without_noise_is_refused_at_the_strategy(
+    mechanism: str, parts: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        SecureStrategy(privacy=Privacy(mechanism), **parts)
+    SecureStrategy(**parts)
 
 
 @pytest.mark.parametrize(
@@ -284,14 +307,22 @@ def test_sums_that_cannot_hold_the_noise_are_refused(
         run(private_toy(length=20), strategy("masking", "none", privacy))
 
 
-def test_a_diverged_update_is_refused_and_its_values_not_told(
-    run: Callable[..., Any], private_toy: Callable[..., Any]
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("mechanism", ["central", "distributed", "local"])
+def test_a_diverged_update_counts_as_none_and_nobody_learns_of_it(
+    run: Callable[..., Any], private_toy: Callable[..., Any], mechanism: str, value: float
 ) -> None:
     toy = private_toy(length=20)
-    toy.updates[1][3] = np.nan
-    privacy = Privacy("distributed", epsilon=6.0)
-    with pytest.raises(FederationError, match="NaN or infinite"):
-        run(toy, strategy("masking", "none", privacy, min_clients=4))
+    toy.updates[1][3] = value
+    privacy = Privacy(mechanism, epsilon=None, noise_multiplier=0.0, clipping_norm=10.0)
+    ran = run(toy, strategy("masking", "none", privacy, min_clients=4))
+    model = toy.initial["weight"]
+    moves = [toy.move(i, model) for i in (0, 2, 3)]
+    np.testing.assert_allclose(
+        ran.final, (model + np.sum(moves, axis=0) / 4).ravel(), rtol=0, atol=6 * 2.0**-16
+    )
+    assert ran.rounds[-1].failures == 0
+    assert not any(isinstance(event, ClientReplied) and event.error for event in ran.events)
 
 
 def test_colluders_must_leave_somebody(

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from qfl.federation.files import write_atomic
 from qfl.federation.report import markup, sections
 from qfl.federation.report.aggregation import aggregation
 from qfl.federation.report.cost import cost
-from qfl.federation.report.files import is_number
 from qfl.federation.report.privacy import privacy
 from qfl.federation.report.reading import Run, read_run
-from qfl.federation.report.units import number_text
+from qfl.federation.report.trail import trail
 from qfl.federation.report.wording import STATES, headline_entries, moment, status, story
-
-AUDIT_ENDS = 20
-"""Events shown from each end of the audit trail."""
 
 
 def write_report(run_dir: Path) -> Path:
@@ -67,7 +61,7 @@ def render(run: Run) -> str:
             "Configuration",
             markup.folded("The resolved configuration", markup.preformatted(run.config_text)),
         ),
-        _audit(run),
+        trail(run),
         _versions(run),
     ]
     content = "\n".join(part for part in body if part)
@@ -77,42 +71,6 @@ def render(run: Run) -> str:
         f"<title>{escape(name)}: run report</title>\n<style>{markup.STYLE}</style>\n</head>\n"
         f"<body>\n<main>\n{content}\n</main>\n</body>\n</html>\n"
     )
-
-
-def _audit(run: Run) -> str:
-    events = run.audit
-    if not events:
-        return ""
-    left_out = max(0, len(events) - 2 * AUDIT_ENDS)
-    shown = [_event(event) for event in events]
-    said = f"{len(events)} events."
-    if left_out:
-        said = f"The first and last {AUDIT_ENDS} of {len(events)} events."
-        gap = ["…", f"{left_out} events left out here", ""]
-        shown = [*shown[:AUDIT_ENDS], gap, *shown[-AUDIT_ENDS:]]
-    return markup.section(
-        "Audit trail",
-        markup.paragraph(f"{said} The whole trail is in audit.jsonl."),
-        markup.folded("Events", markup.table(["time", "event", "details"], shown)),
-    )
-
-
-def _event(event: dict[str, Any]) -> list[str]:
-    time = event["time"]
-    if is_number(time):
-        try:
-            time = f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M:%S} UTC"
-        except (ValueError, OverflowError, OSError):
-            time = str(time)
-    details = ", ".join(
-        f"{key} {_value(value)}" for key, value in event.items() if key not in ("time", "event")
-    )
-    return [str(time), str(event["event"]), details]
-
-
-def _value(value: Any) -> str:
-    text = number_text(value) if isinstance(value, float) else str(value)
-    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _versions(run: Run) -> str:

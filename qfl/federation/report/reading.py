@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qfl.errors import StorageError
+from qfl.federation.audit_trail import read_trail
 from qfl.federation.report.evaluation import Evaluation, parse_evaluation
 from qfl.federation.report.files import (
     is_number,
@@ -20,6 +21,8 @@ from qfl.federation.report.files import (
     read_json_lines,
     read_text,
 )
+from qfl.identity.audit_check import examine
+from qfl.identity.audit_verdict import Verdict
 
 REQUIRED = ("config.yaml", "metrics.jsonl", "summary.json")
 TASKS = ("classification", "regression")
@@ -39,7 +42,8 @@ class Run:
         series: Values by run (``main``, ``plain``, ``twin``), metric and round.
         summary: ``summary.json``; its sections are objects, its numbers numbers or None.
         evaluation: None where the run ended before it.
-        audit: The events in order.
+        audit: The events in order, as written.
+        verdict: Whether they are as they were written; None where there are none.
         notes: What was wrong with the files and could be worked around, in sentences.
     """
 
@@ -51,6 +55,7 @@ class Run:
     summary: dict[str, Any]
     evaluation: Evaluation | None
     audit: tuple[dict[str, Any], ...]
+    verdict: Verdict | None
     notes: tuple[str, ...]
 
     @property
@@ -112,11 +117,18 @@ def read_run(folder: Path) -> Run:
     if (folder / "evaluation.json").is_file():
         evaluation = parse_evaluation(read_json(folder / "evaluation.json"), task)
     audit: list[dict[str, Any]] = []
+    verdict = None
     if (folder / "audit.jsonl").is_file():
         for line, record in read_json_lines(folder / "audit.jsonl", notes):
             if not {"time", "event"} <= record.keys():
                 raise StorageError(f"audit.jsonl, line {line}: 'time' or 'event' is missing")
             audit.append(record)
+        verdict = examine(read_trail(folder / "audit.jsonl"))
+        if verdict.flaw and verdict.flaw.kind == "damaged":
+            notes.append(
+                f"The audit trail was changed: line {verdict.flaw.line} of audit.jsonl does not "
+                f"hold: {verdict.flaw.reason}."
+            )
     return Run(
         folder=folder,
         task=task,
@@ -126,6 +138,7 @@ def read_run(folder: Path) -> Run:
         summary=summary,
         evaluation=evaluation,
         audit=tuple(audit),
+        verdict=verdict,
         notes=tuple(notes),
     )
 

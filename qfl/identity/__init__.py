@@ -1,0 +1,1 @@
+"""Who takes part, and proof of what was said and done."""

@@ -1,0 +1,60 @@
+"""Why an identity, a list or a message is refused: a word for programs, a message for people."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from qfl.errors import PayloadError
+
+
+class Refusal(StrEnum):
+    """The reasons, each the word that stands in an audit."""
+
+    DAMAGED = "damaged"
+    VERSION = "version"
+    ALGORITHM = "algorithm"
+    PROVIDER = "provider"
+    DID = "did"
+    NOT_SIGNED = "not signed"
+    SIGNATURE = "signature"
+    NOT_YET_VALID = "not yet valid"
+    EXPIRED = "expired"
+    ROTATION = "rotation"
+    UNKNOWN_SENDER = "unknown sender"
+    REVOKED = "revoked"
+    SUPERSEDED = "superseded"
+    ISSUER = "issuer"
+    SEQUENCE = "sequence"
+    STALE = "stale"
+    SENDER = "sender"
+    ROLE = "role"
+    RECEIVER = "receiver"
+    NOT_SEALED = "not sealed"
+    RUN = "run"
+    ROUND = "round"
+    STEP = "step"
+    ATTEMPT = "attempt"
+    SCHEME = "scheme"
+    KEY = "key"
+    REPLAYED = "replayed"
+    PASSPHRASE = "passphrase"  # noqa: S105
+    MODE = "mode"
+
+
+class RefusedError(PayloadError):
+    """Something was refused, for a reason that a program can tell.
+
+    Attributes:
+        reason: One of :class:`Refusal`.
+
+    Example:
+        >>> RefusedError(Refusal.REVOKED, "did:qfl:a was revoked").reason.value
+        'revoked'
+    """
+
+    def __init__(self, reason: Refusal, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[1])
