@@ -11,11 +11,11 @@ from __future__ import annotations
 from qfl.privacy.accounting import chosen, epsilon_of
 from qfl.privacy.calibration import noise_multiplier_for, rounds_within
 from qfl.privacy.charge import Charge
-from qfl.privacy.client_level import ClientLevel
+from qfl.privacy.client_level import CLIENT_LEVEL, ClientLevel
 from qfl.privacy.floor import PrivacyFloor
 from qfl.privacy.ledger import Budget, Entry, Ledger
 from qfl.privacy.randomness import Stream
-from qfl.privacy.terms import BUDGET_SPENT, CLIENT_LEVEL, Terms
+from qfl.privacy.terms import BUDGET_SPENT, Terms
 
 __all__ = [
     "BUDGET_SPENT",

@@ -55,7 +55,7 @@ from qfl.privacy.rounding import round_within, rounded_norm
 from qfl.privacy.skellam import Skellam
 from qfl.privacy.update_clipping import clip
 
-MECHANISMS = ("central", "distributed", "local")
+CLIENT_LEVEL = ("central", "distributed", "local")
 NOISES = ("discrete_gaussian", "skellam")
 WRAP_BITS = 40
 SMALLEST_NORM, LARGEST_NORM = 1e-6, 1e6
@@ -106,7 +106,7 @@ class ClientLevel:
 
     def __post_init__(self) -> None:
         for kind, given, known in (
-            ("privacy.mechanism", self.mechanism, MECHANISMS),
+            ("privacy.mechanism", self.mechanism, CLIENT_LEVEL),
             ("privacy.noise", self.noise, NOISES),
         ):
             if given not in known:

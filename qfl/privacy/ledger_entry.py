@@ -7,9 +7,8 @@ import re
 from dataclasses import dataclass
 
 from qfl.errors import PrivacyError, unknown_name
+from qfl.privacy.accounting import ACCOUNTANTS
 from qfl.privacy.charge import Charge
-
-ACCOUNTANTS = ("auto", "prv", "rdp")
 
 _DIGEST = re.compile("[0-9a-fA-F]{32,}")
 

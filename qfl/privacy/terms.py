@@ -9,14 +9,12 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from qfl.conf.privacy_schema import MECHANISMS
 from qfl.errors import PrivacyError, unknown_name
-from qfl.privacy.client_level import ClientLevel, next_clipping_norm
+from qfl.privacy.accounting import ACCOUNTANTS
+from qfl.privacy.client_level import CLIENT_LEVEL, NOISES, ClientLevel, next_clipping_norm
 from qfl.privacy.ledger import Budget
 
-CLIENT_LEVEL = ("central", "distributed", "local")
-NOISES = ("discrete_gaussian", "skellam")
 # In what a client answers when it takes no part any more; servers look for it.
 BUDGET_SPENT = "privacy budget is spent"
-ACCOUNTANTS = ("auto", "prv", "rdp")
 
 
 @dataclass(frozen=True)
