@@ -74,6 +74,25 @@ class MisfitError(PayloadError):
     """What was opened does not fit the rest of a sum; told once, because it tells of both."""
 
 
+class RefusedError(PayloadError):
+    """Something was refused, for a reason that a program can tell.
+
+    Attributes:
+        reason: A word for it; identities and envelopes use :class:`qfl.identity.refusal.Refusal`.
+
+    Example:
+        >>> RefusedError("revoked", "did:qfl:a was revoked").reason
+        'revoked'
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
 class RangeError(CryptoError):
     """A value lies outside the range that a scheme can sum without wrapping."""
 

@@ -17,6 +17,7 @@ CODES = {
     "FederationError": 5,
     "CryptoError": 6,
     "PayloadError": 6,
+    "RefusedError": 6,
     "SignatureError": 6,
     "MisfitError": 6,
     "RangeError": 6,

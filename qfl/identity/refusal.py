@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from qfl.errors import PayloadError
+from qfl.errors import RefusedError
+
+__all__ = ["Refusal", "RefusedError"]
 
 
 class Refusal(StrEnum):
@@ -39,22 +41,3 @@ class Refusal(StrEnum):
     REPLAYED = "replayed"
     PASSPHRASE = "passphrase"  # noqa: S105
     MODE = "mode"
-
-
-class RefusedError(PayloadError):
-    """Something was refused, for a reason that a program can tell.
-
-    Attributes:
-        reason: One of :class:`Refusal`.
-
-    Example:
-        >>> RefusedError(Refusal.REVOKED, "did:qfl:a was revoked").reason.value
-        'revoked'
-    """
-
-    def __init__(self, reason: Refusal, message: str) -> None:
-        super().__init__(reason, message)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return str(self.args[1])

@@ -22,7 +22,7 @@ class ReplayGuard:
         >>> guard.add("run", "did:qfl:a", b"1")
         >>> guard.add("run", "did:qfl:a", b"1")
         Traceback (most recent call last):
-        qfl.identity.refusal.RefusedError: message 31 of did:qfl:a was opened before in run 'run'
+        qfl.errors.RefusedError: message 31 of did:qfl:a was opened before in run 'run'
     """
 
     def __init__(self, most: int = MOST_SEEN) -> None:

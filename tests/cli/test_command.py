@@ -42,7 +42,8 @@ def test_wrong_options_of_a_command(call: Call, arguments: list[str]) -> None:
 def test_help_of_simulate_lists_what_can_be_chosen(call: Call) -> None:
     code, output, _ = call("simulate", "-h")
     assert code == 0
-    for words in ("qfl simulate experiment=NAME", "experiment: demo, digits_dp, forecast, private_demo", "lr: 0.05",
+    for words in ("qfl simulate experiment=NAME", "lr: 0.05",
+                  "experiment: demo, digits_dp, forecast, private_demo",
                   "resume=RUN_DIR", "model: cnn, lstm, mlp, qcnn, qlstm, qnn"):  # fmt: skip
         assert words in output
     assert not Path("outputs").exists()

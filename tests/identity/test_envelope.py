@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 
 from qfl.errors import PayloadError
+from qfl.identity.canonical import encode
 from qfl.identity.description import Description
 from qfl.identity.envelope import HEAD, MOST_RECEIVERS, Envelope, Expected, Front, Place
 from qfl.identity.identity import DAY, Identity
@@ -248,6 +249,26 @@ def test_damage_is_refused() -> None:
     with pytest.raises(RefusedError, match="claims a front of 4294967295 bytes"):
         opened(b"qfle\xff\xff\xff\xff" + MESSAGE[8:])
     assert reason(MESSAGE.replace(b"gversion\x01", b"gversion\x02")) is Refusal.VERSION
+
+
+def test_receivers_and_keys_that_do_not_fit_are_refused() -> None:
+    front = Front.from_bytes(MESSAGE[8 : -6 - 16])
+    both = tuple(sorted([SERVER.did, HOLDER.did]))
+    outer = {"version": 1, "receivers": [SERVER.did], "keys": list(front.keys), "head": front.head}
+    for change, expected in (
+        ({"receivers": list(both)}, Refusal.RECEIVER),
+        ({"receivers": []}, Refusal.RECEIVER),
+        ({"keys": [*front.keys] * 2}, Refusal.RECEIVER),
+        ({"receivers": list(reversed(both)), "keys": [*front.keys] * 2}, Refusal.RECEIVER),
+        ({"receivers": [SERVER.did] * 2, "keys": [*front.keys] * 2}, Refusal.RECEIVER),
+        ({"receivers": ["somebody"]}, Refusal.DID),
+        ({"keys": []}, Refusal.NOT_SEALED),
+        ({"keys": [b""]}, Refusal.DAMAGED),
+        ({"head": b""}, Refusal.DAMAGED),
+    ):
+        changed = encode(outer | change)
+        data = b"qfle" + len(changed).to_bytes(4, "big") + changed + MESSAGE[-22:]
+        assert reason(data) is expected
 
 
 def test_what_cannot_be_sent() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import cbor2
@@ -269,7 +270,7 @@ def locked_anew(path: Path, header: dict[str, object], plain: dict[str, object])
     path.write_bytes(cbor2.dumps([packed, locked], canonical=True))
 
 
-def test_a_key_of_another_provider_is_told(path: Path) -> None:
+def test_keys_that_do_not_belong_together_are_told(path: Path) -> None:
     header = cbor2.loads(cbor2.loads(path.read_bytes())[0])
     plain = {
         "signing": NODE.signing.secret,
@@ -282,5 +283,8 @@ def test_a_key_of_another_provider_is_told(path: Path) -> None:
     assert reason(path) is Refusal.DAMAGED
     locked_anew(path, header, plain | {"description": OTHER.description.to_bytes()})
     assert reason(path) is Refusal.DAMAGED
+    longer = replace(NODE.description, not_after=NODE.description.not_after + 1)
+    locked_anew(path, header, plain | {"description": longer.to_bytes()})
+    assert reason(path) is Refusal.SIGNATURE
     locked_anew(path, header, plain)
     assert load_identity(path, passphrase=PHRASE).did == NODE.did
