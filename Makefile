@@ -7,7 +7,7 @@ AGGREGATION_PEERS := .venv-peers-aggregation
 PIP    := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo doctor test test-slow test-oqs test-torch-engine test-wheel bench-grid bench-peers bench-aggregation-peers bench-quantum bench-aggregation bench-parity bench-privacy privacy-curve inversion lint format configuration-reference clean
+.PHONY: help demo doctor test test-slow test-oqs test-torch-engine test-wheel bench-grid bench-peers bench-aggregation-peers bench-quantum bench-aggregation bench-parity bench-privacy bench-identity privacy-curve inversion lint format configuration-reference clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 28
@@ -53,6 +53,9 @@ bench-privacy: $(VENV)/.dev ## what DP-SGD, noise and the ledger cost; QUICK=--q
 
 privacy-curve: $(VENV)/.dev ## accuracy against epsilon, as a table and a picture; QUICK=--quick
 	@$(BIN)/python benchmarks/privacy_curve.py $(QUICK)
+
+bench-identity: $(VENV)/.dev ## what signed and sealed envelopes cost; OQS_INSTALL_PATH=… for both providers
+	@$(BIN)/python benchmarks/identity.py $(QUICK)
 
 inversion: $(VENV)/.dev ## what a server reads from updates, sums and ciphertexts, as a table and a picture
 	@$(BIN)/python benchmarks/gradient_inversion.py
