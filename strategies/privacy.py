@@ -196,6 +196,31 @@ def _room(terms: Terms, made: Aggregation, length: int, clients: int) -> float:
     return level.room(shifted=made.scheme == "hybrid")
 
 
+def promise(terms: Terms, made: Aggregation, opened_by: str) -> str:
+    """What a run promises its clients, in a sentence.
+
+    Args:
+        terms: Of the first round.
+        made: How updates are summed.
+        opened_by: Who opens the sums.
+    """
+    honest = made.min_clients - terms.colluders
+    who_adds = {
+        "dpsgd": "each client's own noise in training",
+        "central": f"noise added by whoever opens the sum: {opened_by}",
+        "distributed": f"noise of {honest} honest clients (min_clients {made.min_clients} less "
+        f"{terms.colluders} colluders), against an honest-but-curious server",
+        "local": "each client's own noise on its update",
+    }[terms.mechanism]
+    spent = (
+        f"at most epsilon {terms.epsilon:g} at delta {terms.delta:g}"
+        if terms.epsilon
+        else f"without a budget, at delta {terms.delta:g}"
+    )
+    size = f", noise multiplier {terms.noise_multiplier:.4g}" if terms.protects == "client" else ""
+    return f"privacy of every {terms.protects}, {spent}, by {who_adds}{size}"
+
+
 def rounds_allowed(level: ClientLevel | None, terms: Terms | None) -> int | None:
     """How many rounds a client's budget pays for; None where only the client can tell."""
     if terms is None or level is None or not terms.epsilon:

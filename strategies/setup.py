@@ -10,7 +10,7 @@ from qfl.crypto import Layout
 from qfl.errors import FederationError
 from qfl.records import CONFIG
 from qfl.strategies.events import SetupFinished
-from qfl.strategies.privacy import Privacy, settle
+from qfl.strategies.privacy import Privacy, promise, settle
 from qfl.strategies.selection import SelectAll, SelectBySize, Selection
 from qfl.strategies.session import Session
 from qfl.strategies.sums import OnOpened, Sums
@@ -86,6 +86,8 @@ def _notes(sums: Sums, layout: Layout, selection: Selection) -> Iterator[str]:
     made = session.aggregation
     for problem in session.problems:
         yield f"left out: {problem}"
+    if session.terms is not None:
+        yield promise(session.terms, made, sums.opener.opened_by)
     if sums.mask is not None:
         clear = ~sums.mask
         open_in = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from qfl.strategies import (
     SecureStrategy,
     SelectBySize,
     Selective,
+    SetupFinished,
 )
 
 PAIRS = [(scheme, trust) for scheme, trusts in TRUSTS.items() for trust in trusts]
@@ -139,6 +141,31 @@ def test_under_skellam_noise_the_mean_is_as_noisy(
     model = toy.initial["weight"]
     noise = ran.final - (model + toy.mean(model, [1] * 4)).ravel()
     assert noise.std() == pytest.approx(0.7 * 10 / 4, rel=0.11)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "words"),
+    [
+        ("central", "noise added by whoever opens the sum: server"),
+        ("distributed", "noise of 2 honest clients (min_clients 3 less 1 colluders)"),
+        ("local", "each client's own noise on its update"),
+        ("dpsgd", "each client's own noise in training"),
+    ],
+)
+def test_what_is_promised_is_said_before_the_first_round(
+    run: Callable[..., Any], private_toy: Callable[..., Any], mechanism: str, words: str
+) -> None:
+    privacy = Privacy(mechanism, epsilon=6.0, delta=1e-6, noise_multiplier=3.0, colluders=1)
+    made = strategy("masking", "none", privacy, min_clients=3)
+    events: list[Any] = []
+    made.observer = events.append
+    with contextlib.suppress(FederationError):  # under dpsgd the toy does not train privately
+        run(private_toy(length=20), made)
+    (setup,) = [event for event in events if isinstance(event, SetupFinished)]
+    (note,) = [note for note in setup.notes if note.startswith("privacy of every")]
+    assert words in note
+    assert "epsilon 6 at delta 1e-06" in note
+    assert ("noise multiplier 3" in note) == (mechanism != "dpsgd")
 
 
 def test_noise_is_sized_for_the_clients_that_do_not_collude(
