@@ -1,4 +1,4 @@
-"""What signed and sealed envelopes cost, beside AES-GCM alone and beside classical cryptography.
+"""What identities cost: envelopes beside AES-GCM and classical cryptography, audit, key files.
 
 The classical peer signs with ECDSA on P-256 and seals with X25519, HKDF and AES-256-GCM, as TLS
 does. With liboqs at hand both providers are measured.
@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from common import Row, report
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,14 +24,18 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from qfl.crypto import liboqs
 from qfl.identity import (
+    AuditChain,
     Expected,
     Identity,
     Place,
     Registry,
     ReplayGuard,
+    load_identity,
     open_envelope,
+    save_identity,
     seal_envelope,
 )
+from qfl.identity.audit_check import examine
 
 SIZES = {"1 KB": 1 << 10, "1 MB": 1 << 20, "50 MB": 50 << 20}
 PLACE = Place(run="benchmark", round=1, step="train")
@@ -47,7 +54,51 @@ def main() -> None:
         if not (quick and name == "50 MB")
         for row in beside(name, os.urandom(size), providers)
     ]
+    rows += [*audit_rows(), *key_file_rows()]
     report("identity", rows, [True] * len(rows))
+
+
+def audit_rows(records: int = 50) -> list[Row]:
+    """A line of the audit trail: made and signed, checked; and how long it is."""
+    chain = AuditChain()
+    lines, taken = [], []
+    first = chain.start()
+    chain.take(first)
+    for round in range(records):
+        began = time.process_time()
+        line = chain.line("round_finished", {"round": round, "clients": 10, "model": 64 * "0"})
+        taken.append(1000 * (time.process_time() - began))
+        chain.take(line)
+        lines.append(line)
+    trail = b"".join([first, *lines])
+    began = time.process_time()
+    assert examine(trail).flaw is None
+    checked = 1000 * (time.process_time() - began) / (records + 1)
+    size = statistics.median(map(len, lines))
+    return [
+        Row("audit record, sign", "CPU time", "ms", statistics.median(taken), "", None, ""),
+        Row("audit record, verify", "CPU time", "ms", checked, "", None, ""),
+        Row("audit record", "size", "bytes", size, "", None, ""),
+    ]
+
+
+def key_file_rows() -> list[Row]:
+    """An identity written under a passphrase, and read again."""
+    identity, rows = Identity.create(["client"], provider="cryptography"), []
+    phrase = secrets.token_hex(16)
+    with tempfile.TemporaryDirectory() as folder:
+        for cost in (15, 17):
+            path = Path(folder) / f"{cost}.key"
+            began = time.process_time()
+            save_identity(path, identity, passphrase=phrase, cost=cost)
+            saved = 1000 * (time.process_time() - began)
+            began = time.process_time()
+            load_identity(path, passphrase=phrase)
+            loaded = 1000 * (time.process_time() - began)
+            case = f"key file, scrypt N = 2^{cost}"
+            rows.append(Row(f"{case}, save", "CPU time", "ms", saved, "", None, ""))
+            rows.append(Row(f"{case}, load", "CPU time", "ms", loaded, "", None, ""))
+    return rows
 
 
 def beside(name: str, payload: bytes, providers: list[str]) -> list[Row]:

@@ -16,7 +16,7 @@ import privacy_noise
 import privacy_step
 from common import Row, report
 
-from qfl.privacy import Budget, Charge, Entry, Ledger, epsilon_of
+from qfl.privacy import Budget, Charge, Entry, Ledger, epsilon_of, noise_multiplier_for
 
 CLIENTS, ROUNDS = 10, 20
 LEDGER_TARGET = 5.0  # ms a round, of one client
@@ -30,7 +30,7 @@ def main() -> None:
     found, met = privacy_step.rows(quick)
     noise = privacy_noise.rows(3 if quick else privacy_noise.TURNS)
     found, met = [*found, *noise], [*met, *privacy_noise.met(noise)]
-    for row, reached in (ledger_row(), account_row()):
+    for row, reached in (ledger_row(), account_row(), calibration_row()):
         found.append(row)
         met.append(reached)
     report("privacy", found, met)
@@ -85,6 +85,19 @@ def account_row() -> tuple[Row, bool]:
         "",
     )
     return row, True
+
+
+def calibration_row() -> tuple[Row, bool]:
+    """Milliseconds in which a client finds the noise that a budget takes; once for each rate."""
+    taken = []
+    for turn in range(5):
+        rate = 0.22 + turn / 1000  # another each time: accounts are kept
+        began = time.process_time()
+        noise_multiplier_for(
+            8.0, 1e-5, lambda z, q=rate: [Charge("gaussian", z, sample_rate=q, steps=80)]
+        )
+        taken.append(1000 * (time.process_time() - began))
+    return Row("noise for a budget", "CPU time", "ms", statistics.median(taken), "", None, ""), True
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flwr.app import Context, Message
 
+from qfl.clients.noising import level_of
 from qfl.clients.private_answer import keeping_quiet, note_paid
 from qfl.crypto import Step
 from qfl.errors import BudgetSpentError, PayloadError, PrivacyError
@@ -126,20 +127,14 @@ class Accounts:
         note_paid(context)
 
 
-def level_of(terms: Terms, step: Step, length: int) -> ClientLevel:
-    """What the terms of a step mean for an update of ``length`` parameters.
+def fitting_level(terms: Terms, step: Step, length: int) -> ClientLevel:
+    """What the terms of a step mean for an update of ``length`` parameters, if its sums hold it.
 
     Raises:
         PayloadError: Sums are too narrow for such updates and their noise. Which of them fit would
             tell of the data, and without noise under ``central``.
     """
-    level = terms.level(
-        length=length,
-        clients=step.clients,
-        min_clients=step.min_clients,
-        fraction_bits=step.fraction_bits,
-        place=step.place,
-    )
+    level = level_of(terms, step, length, step.place)
     if (needed := level.room(shifted=step.scheme == "hybrid")) > step.bound:
         raise PayloadError(
             f"the server's step has bound={step.bound:g}, and updates of norm "

@@ -6,7 +6,6 @@ locked under a key that only the members of the run have. The server passes it o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 
@@ -92,7 +91,7 @@ def next_model(
         raise OpeningRefusedError("asked to go on with a model that this node was never given")
     answered = context.state.config_records.get(_ANSWERED)
     # Before anything is worked out: whether another masked sum fits the key would tell of the key.
-    digest = hashlib.sha256(masked + opened.astype("<i8").tobytes()).digest()
+    digest = noising.digest_of(opened, masked)
     if answered is not None and header.round <= int(str(answered["round"])):
         if (answered["place"], answered["digest"]) != (header.place, digest):
             raise OpeningRefusedError(

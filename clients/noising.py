@@ -82,7 +82,7 @@ def finished(
     """
     noises = adds_noise(step)
     # Before anything is worked out: whether another masked sum fits the key would tell of the key.
-    digest = hashlib.sha256(masked + opened.astype("<i8").tobytes()).digest()
+    digest = digest_of(opened, masked)
     released = _released(step, context) if noises else None
     if released is not None and header.round <= int(str(released["round"])):
         if (released["place"], released["digest"]) != (header.place, digest):
@@ -98,7 +98,7 @@ def finished(
         return scheme.finish(opened, masked, header.length, place=header.place)
     terms = _terms(step, context)
     with_count = bool(terms.count_noise)
-    level = _level(terms, step, header.length - 1 - with_count, header)
+    level = level_of(terms, step, header.length - 1 - with_count, header.place)
     if step.bound < level.room(shifted=step.scheme == "hybrid"):
         raise OpeningRefusedError(
             f"asked to open sums of up to {step.bound:g}, too narrow for updates of norm "
@@ -129,17 +129,23 @@ def level_at(step: Step, length: int, header: Header) -> ClientLevel | None:
     """How the update of a sum is encoded; None where it is as it was."""
     if not step.privacy or (terms := Terms.from_json(step.privacy)).protects != "client":
         return None
-    return _level(terms, step, length, header)
+    return level_of(terms, step, length, header.place)
 
 
-def _level(terms: Terms, step: Step, length: int, header: Header) -> ClientLevel:
+def level_of(terms: Terms, step: Step, length: int, place: str) -> ClientLevel:
+    """What terms mean for an update of ``length`` parameters at a place."""
     return terms.level(
         length=length,
         clients=step.clients,
         min_clients=step.min_clients,
         fraction_bits=step.fraction_bits,
-        place=header.place,
+        place=place,
     )
+
+
+def digest_of(opened: IntVector, masked: bytes) -> bytes:
+    """Names what was opened together with the rest of its sum."""
+    return hashlib.sha256(masked + opened.astype("<i8").tobytes()).digest()
 
 
 def _terms(step: Step, context: Context) -> Terms:

@@ -19,7 +19,7 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from qfl.clients import committee, holding, keeping, masking
-from qfl.clients.accounts import Accounts, level_of
+from qfl.clients.accounts import Accounts, fitting_level
 from qfl.clients.keys import announce, learn, member_keys, protected_mask, protecting_key
 from qfl.clients.masking import Masking
 from qfl.clients.private_answer import answer_of
@@ -179,7 +179,7 @@ class ProtectMod:
                     f"{terms.mechanism}: it would leave without its noise"
                 )
             length = sum(Layout.of(arrays).length for arrays in before.values())
-            level = level_of(terms, step, length)
+            level = fitting_level(terms, step, length)
             self._accounts.spend(
                 level.charge(),
                 terms.budget,

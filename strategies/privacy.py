@@ -204,6 +204,8 @@ def promise(terms: Terms, made: Aggregation, opened_by: str) -> str:
         made: How updates are summed.
         opened_by: Who opens the sums.
     """
+    if not terms.noise_multiplier and not terms.epsilon:
+        return "no privacy is promised: there is a clipping norm and no noise"
     honest = made.min_clients - terms.colluders
     who_adds = {
         "dpsgd": "each client's own noise in training",

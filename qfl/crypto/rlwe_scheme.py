@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 from qfl.crypto.encoding import IntVector, SumRange, check_capacity
@@ -10,26 +12,27 @@ from qfl.crypto.rlwe_cipher import encrypted
 from qfl.crypto.rlwe_keys import check_public, encryptor, make_keys
 from qfl.crypto.rlwe_ring import seal_ring
 from qfl.crypto.rlwe_sum import CiphertextSum
+from qfl.crypto.rlwe_wire import Form
 from qfl.crypto.scheme import KeyPair, OpensWhole
 
 
-class SealScheme(OpensWhole):
+class SealScheme(OpensWhole, ABC):
     """Sums of ciphertexts of SEAL's; a scheme says how values become plaintexts and come back."""
 
     sums: SumRange
     parameters: Any
 
-    def _contribution(self, length: int) -> Any:
+    @abstractmethod
+    def _contribution(self, length: int) -> Form:
         """How a contribution of so many values travels."""
-        raise NotImplementedError
 
-    def _total(self, length: int) -> Any:
+    @abstractmethod
+    def _total(self, length: int) -> Form:
         """How a sum of so many values travels."""
-        raise NotImplementedError
 
-    def _plains(self, values: IntVector) -> Any:
+    @abstractmethod
+    def _plains(self, values: IntVector) -> Iterator[Any]:
         """The plaintexts of a vector, one after the other."""
-        raise NotImplementedError
 
     def generate_keys(self) -> KeyPair:
         """Keys for one run; SEAL draws them from the operating system's randomness."""

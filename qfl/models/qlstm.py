@@ -130,10 +130,10 @@ class Qlstm(Recurrent):
         cell = None
         states: list[Tensor] = []
         expectations: list[Tensor] = []
-        for now, bias in zip(angles, biases, strict=True):
+        for angle, bias in zip(angles, biases, strict=True):
             if states:
-                now = torch.addmm(now, states[-1], to_angles)
-            expectations.append(self.circuits(torch.atan(now)).transpose(0, 1).flatten(1))
+                angle = torch.addmm(angle, states[-1], to_angles)
+            expectations.append(self.circuits(torch.atan(angle)).transpose(0, 1).flatten(1))
             read = torch.addmm(bias, expectations[-1], to_gates)
             gates = torch.sigmoid(read[:, : 3 * hidden])
             forget, take, give = gates.chunk(3, dim=1)

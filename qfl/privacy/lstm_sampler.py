@@ -124,12 +124,14 @@ class _Lstm(torch.autograd.Function):
             strict=True,
         )
         by_last: Tensor | None = None
-        for now, to_cell, keep, by_now, by_then, whole, first, rest in reversed(list(points)):
+        for upstream, to_cell, keep, of_give, of_others, whole, give_part, others in reversed(
+            list(points)
+        ):
             if by_last is not None:
-                now = now + by_last
-            by_cell = torch.addcmul(by_cell, now, to_cell)
-            torch.mul(by_now, now, out=first)
-            torch.mul(by_then, by_cell[:, None], out=rest)
+                upstream = upstream + by_last
+            by_cell = torch.addcmul(by_cell, upstream, to_cell)
+            torch.mul(of_give, upstream, out=give_part)
+            torch.mul(of_others, by_cell[:, None], out=others)
             by_cell = by_cell * keep
             by_last = whole @ back
         gathered = torch.roll(found, -size, 2).transpose(0, 1)

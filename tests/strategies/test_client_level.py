@@ -168,6 +168,20 @@ def test_what_is_promised_is_said_before_the_first_round(
     assert ("noise multiplier 3" in note) == (mechanism != "dpsgd")
 
 
+@pytest.mark.parametrize("mechanism", ["dpsgd", "central", "distributed", "local"])
+def test_without_noise_nothing_is_promised(
+    run: Callable[..., Any], private_toy: Callable[..., Any], mechanism: str
+) -> None:
+    privacy = Privacy(mechanism, epsilon=None, noise_multiplier=0.0)
+    made = strategy("masking", "none", privacy)
+    events: list[Any] = []
+    made.observer = events.append
+    with contextlib.suppress(FederationError):  # under dpsgd the toy does not train privately
+        run(private_toy(length=20), made)
+    (setup,) = [event for event in events if isinstance(event, SetupFinished)]
+    assert any("no privacy is promised" in note for note in setup.notes)
+
+
 def test_noise_is_sized_for_the_clients_that_do_not_collude(
     run: Callable[..., Any], private_toy: Callable[..., Any]
 ) -> None:
