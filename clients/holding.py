@@ -10,10 +10,11 @@ import secrets
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-from qfl.clients import fitting, keeping, noising
+from qfl.clients import fitting, keeping, noising, vouched
 from qfl.clients.keys import box_info, roster_of
 from qfl.crypto import KeyHolder, KeyPair, Step, box_for, make_scheme, unpack
 from qfl.errors import MisfitError, OpeningRefusedError
+from qfl.identity.credentials import Credentials
 from qfl.records import BOX, KEY, MASKED, MODEL, PAYLOAD, bytes_record, record_bytes
 
 _HELD = "qfl-key-holder"
@@ -65,12 +66,21 @@ def _box(step: Step, keys: KeyPair, context: Context) -> bytes:
     return box_for(roster_of(step, context), content, box_info(step.run, keys.key_id))
 
 
-def open_sum(asked: Step, message: Message, context: Context) -> Message:
+def open_sum(
+    asked: Step, message: Message, context: Context, credentials: Credentials | None = None
+) -> Message:
     """Open a sum, if it may be opened.
+
+    Args:
+        asked: The server's step.
+        message: Holds the sum, and who contributed to it.
+        context: This node's.
+        credentials: This node's; unset, the server is believed how many contributed.
 
     Raises:
         OpeningRefusedError: This node holds no key, or will not open this sum.
         PayloadError: The sum is malformed.
+        RefusedError: Contributions are not signed by as many as there must be.
     """
     held = context.state.config_records.get(_HELD)
     if held is None:
@@ -89,6 +99,8 @@ def open_sum(asked: Step, message: Message, context: Context) -> Message:
     )
     payload = record_bytes(message.content, PAYLOAD)
     header, _ = unpack(payload)
+    if credentials is not None and vouched.opener_counts(step):
+        vouched.check_contributors(header, message, step.min_clients, credentials)
     # A sum that is labelled as one of updates goes nowhere but into the model. Under ckks and
     # packed the label is what the server says it is; under hybrid clients signed it.
     keeps = step.release == "clients" and header.step == "train"

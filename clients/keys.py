@@ -11,9 +11,22 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from numpy.typing import NDArray
 
+from qfl.clients.vouched import check_told
 from qfl.crypto import MemberKeys, Roster, Step, open_box
 from qfl.errors import PayloadError
-from qfl.records import BOX, KEY, MEMBER, PROTECTED, ROSTER, bytes_record, record_bytes
+from qfl.identity.credentials import Credentials
+from qfl.records import (
+    BOX,
+    KEY,
+    MEMBER,
+    PEOPLE,
+    PROTECTED,
+    ROSTER,
+    VOUCHED_KEYS,
+    VOUCHED_MEMBERS,
+    bytes_record,
+    record_bytes,
+)
 
 _RUN = "qfl-run"
 _CALLED = {
@@ -21,6 +34,8 @@ _CALLED = {
     ROSTER: "roster",
     BOX: "sealed key",
     PROTECTED: "choice of what is protected",
+    VOUCHED_MEMBERS: "proof of who the members are",
+    VOUCHED_KEYS: "proof of whose keys they are",
 }
 TOLD = tuple(_CALLED)
 
@@ -37,12 +52,21 @@ def member_keys(step: Step, context: Context) -> MemberKeys:
     return MemberKeys(seed)
 
 
-def learn(step: Step, message: Message, context: Context) -> None:
+def learn(
+    step: Step, message: Message, context: Context, credentials: Credentials | None = None
+) -> None:
     """Keep what everybody is told, and take it out of the message.
+
+    Args:
+        step: What is asked for.
+        message: The message.
+        context: This node's.
+        credentials: This node's; unset, the server is believed who takes part.
 
     Raises:
         PayloadError: The roster is not the one that this node knows, or does not name it; or the
             server no longer asks for what it asked for when the run began.
+        RefusedError: Keys or members of the run are not vouched for.
     """
     held = context.state.config_records.get(_RUN)
     if held is None or held["run"] != step.run:
@@ -52,6 +76,10 @@ def learn(step: Step, message: Message, context: Context) -> None:
             f"the server changed the terms of run {step.run}: they were {held['terms']!s} and are "
             f"now {_terms(step)}"
         )
+    if credentials is None:
+        message.content.pop(PEOPLE, None)
+    else:
+        check_told(step, message, context, credentials)
     for name in TOLD:
         if name not in message.content:
             continue
@@ -80,7 +108,7 @@ def _begin(step: Step, context: Context) -> None:
             f"run {step.run} ended for this node when another one began: it has forgotten what "
             "that run started with"
         )
-    for name in TOLD:
+    for name in (*TOLD, PEOPLE):
         context.state.pop(name, None)
     context.state[_RUN] = ConfigRecord(
         {"run": step.run, "terms": _terms(step), "left": left, "trained": False}

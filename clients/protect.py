@@ -18,14 +18,16 @@ import numpy as np
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from qfl.clients import committee, holding, keeping, masking
+from qfl.clients import committee, holding, keeping, masking, vouched
 from qfl.clients.accounts import Accounts, fitting_level
 from qfl.clients.keys import announce, learn, member_keys, protected_mask, protecting_key
 from qfl.clients.masking import Masking
 from qfl.clients.private_answer import answer_of
+from qfl.clients.sign import Source, credentials_of
 from qfl.clients.updates import numbers, weighed
 from qfl.crypto import CORRUPTED, DROPOUT, IntVector, Layout, Plain, Step, make_scheme, pack
 from qfl.errors import PayloadError
+from qfl.identity.credentials import Credentials
 from qfl.records import (
     CLEAR,
     INBOX,
@@ -47,7 +49,6 @@ Answer = Callable[[Step, Message, Context], Message]
 _ANSWERS: dict[str, Answer] = {
     "keygen": holding.generate,
     "adopt": keeping.adopt,
-    "open": holding.open_sum,
 }
 _COMMITTEE: dict[str, Answer] = {
     "keygen": committee.give_model_key,
@@ -70,6 +71,9 @@ class ProtectMod:
         dropout: Scheme ``masking``: share of clients that may vanish in a round, as the server's.
         corrupted: Scheme ``masking``: share of clients that may collude with the server, likewise.
         accounts: What this client insists on, and its ledger, under differential privacy.
+        credentials: As :class:`SignMod`'s, which then stands before this mod. With them the floor
+            in them counts, and keys and contributors are believed only as far as somebody vouches
+            for them. Unset, the server is trusted to tell who takes part.
 
     Example:
         >>> from flwr.clientapp import ClientApp
@@ -85,8 +89,10 @@ class ProtectMod:
         dropout: float = DROPOUT,
         corrupted: float = CORRUPTED,
         accounts: Accounts | None = None,
+        credentials: Source | None = None,
     ) -> None:
         self._role = role
+        self._source = credentials
         self._require = require
         self._clear = clear if clear is not None else float(require is None)
         self._accounts = accounts or Accounts()
@@ -100,9 +106,14 @@ class ProtectMod:
             RangeError: The update cannot be summed without wrapping.
             OpeningRefusedError: This key holder will not open the sum.
             PrivacyError: The terms are weaker than this client's floor, or its budget is spent.
+            RefusedError: The step is weaker than the floor in the credentials, or asks to rely on
+                somebody who is not vouched for.
         """
+        own = None if self._source is None else credentials_of(self._source, context)
         record = message.content.config_records.get(STEP)
         if record is None:
+            if own is not None:
+                own.floor.check_unprotected()
             if self._require:
                 raise PayloadError(
                     "the server asks for an unprotected reply; this client requires scheme "
@@ -117,29 +128,40 @@ class ProtectMod:
                 f"the server asks for scheme '{step.scheme}'; this client requires "
                 f"'{self._require}'"
             )
+        if own is not None:
+            vouched.insist(step, context, own)
         if step.step == "hello":
-            return self._hello(step, message, context)
-        learn(step, message, context)
-        self._check_clear(context)
+            return self._hello(step, message, context, own)
+        learn(step, message, context, own)
+        self._check_clear(context, own)
         if step.step == "keygen":
             self._accounts.insist(step)
-        answer = _COMMITTEE.get(step.step) if step.trust == "committee" else None
-        if answer := answer or _ANSWERS.get(step.step):
-            return answer(step, message, context)
         if step.scheme == "masking" and step.step in masking.STEPS:
             return self._masking.answer(step, message, context)
-        return self._protect(step, message, context, call_next)
+        answer = _COMMITTEE.get(step.step) if step.trust == "committee" else None
+        if answer is None and step.step == "open":
+            return holding.open_sum(step, message, context, own)
+        if answer := answer or _ANSWERS.get(step.step):
+            reply = answer(step, message, context)
+            if step.step == "keygen" and own is not None:
+                vouched.sign_keys(step, reply, context, own)
+            return reply
+        return self._protect(step, message, context, call_next, own)
 
-    def _check_clear(self, context: Context) -> None:
+    def _check_clear(self, context: Context, own: Credentials | None) -> None:
         mask = protected_mask(context)
         share = 0.0 if mask is None else 1 - float(mask.mean())
+        if own is not None:
+            own.floor.check_clear(share)
         if share > self._clear:
             raise PayloadError(
                 f"the server asks for {share:.1%} of the update in the clear; this client allows "
                 f"{self._clear:.1%}"
             )
 
-    def _hello(self, step: Step, message: Message, context: Context) -> Message:
+    def _hello(
+        self, step: Step, message: Message, context: Context, own: Credentials | None
+    ) -> Message:
         role = self._role(context) if callable(self._role) else self._role
         role = role or str(context.node_config.get("role", "client"))
         if role not in ROLES:
@@ -151,9 +173,19 @@ class ProtectMod:
             roles["index"] = int(context.node_config["partition-id"])
         content = announce(step, context)
         content["roles"] = roles
-        return Message(content, reply_to=message)
+        reply = Message(content, reply_to=message)
+        if own is not None:
+            vouched.sign_member(step, reply, own)
+        return reply
 
-    def _protect(self, step: Step, message: Message, context: Context, call_next: Next) -> Message:
+    def _protect(
+        self,
+        step: Step,
+        message: Message,
+        context: Context,
+        call_next: Next,
+        own: Credentials | None,
+    ) -> Message:
         kind = message.metadata.message_type
         if kind.split(".")[0] not in _KINDS.get(step.step, ()):
             raise PayloadError(
@@ -205,8 +237,12 @@ class ProtectMod:
             scheme = make_scheme(step.scheme, step.longest, step.sums, step.trust)
             signer = member_keys(step, context) if step.scheme == "hybrid" else None
             body = scheme.protect(values, key, place=step.place, signer=signer)
-        content[PAYLOAD] = bytes_record(pack(step.header(values.size), body), step.scheme)
-        return Message(content, reply_to=message)
+        header = step.header(values.size)
+        content[PAYLOAD] = bytes_record(pack(header, body), step.scheme)
+        reply = Message(content, reply_to=message)
+        if own is not None and vouched.opener_counts(step):
+            vouched.sign_contribution(header, body, reply, own)
+        return reply
 
 
 def _bound(step: Step, message: Message) -> Step:

@@ -93,6 +93,11 @@ def _check_together(config: ExperimentConfig) -> None:
     check_fewest(strategy.scheme, needed, "strategy.")
     _check_committee(config)
     check_privacy(config)
+    if config.identity.name != "none" and needed < 2:
+        raise ConfigError(
+            f"strategy.min_clients={needed} is not allowed with identity={config.identity.name}: "
+            "nobody lets a sum of one update be opened; must be >= 2"
+        )
     if config.clients < needed:
         raise ConfigError(
             f"clients={config.clients} is fewer than strategy.min_clients={needed}: raise "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qfl.conf.identity_schema import IdentityConfig
 from qfl.conf.model_schema import (
     MODEL_CONFIGS,
     CnnConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "CnnConfig",
     "DatasetConfig",
     "ExperimentConfig",
+    "IdentityConfig",
     "LstmConfig",
     "MlpConfig",
     "ModelConfig",
@@ -318,6 +320,7 @@ class ExperimentConfig:
     client: ClientConfig = part(ClientConfig)
     strategy: StrategyConfig = part(StrategyConfig)
     privacy: PrivacyConfig = part(PrivacyConfig)
+    identity: IdentityConfig = part(IdentityConfig)
     simulation: SimulationConfig = part(SimulationConfig)
     stop: StopConfig = part(StopConfig)
     baselines: BaselinesConfig = part(BaselinesConfig)

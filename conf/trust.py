@@ -82,7 +82,9 @@ def check_fewest(scheme: str, min_clients: int, where: str = "") -> None:
         )
 
 
-def assumption(scheme: str, trust: str, threshold: int = 0, members: int = 0) -> str:
+def assumption(
+    scheme: str, trust: str, threshold: int = 0, members: int = 0, *, identities: bool = False
+) -> str:
     """What has to be true of the participants, in one sentence.
 
     Args:
@@ -90,14 +92,16 @@ def assumption(scheme: str, trust: str, threshold: int = 0, members: int = 0) ->
         trust: Who opens.
         threshold: Trust ``committee``: members that open together.
         members: Trust ``committee``: members in all.
+        identities: Whether participants prove who they are.
     """
     check_trust(scheme, trust)
+    unproven = "" if identities else _NO_IDENTITIES
     if scheme == "plain":
         return "the server reads every update"
     if scheme not in ("ckks", "packed", "hybrid", "masking"):
         return f"what scheme {scheme} promises; it is none of qfl's own"
     if scheme == "masking":
-        return "an honest majority in every neighbourhood" + _NO_IDENTITIES
+        return "an honest majority in every neighbourhood" + unproven
     twice = 2 * threshold - members
     said = {
         "key_holder": "server and key holder do not collude",
@@ -107,5 +111,5 @@ def assumption(scheme: str, trust: str, threshold: int = 0, members: int = 0) ->
         "and at least three clients are honest",
     }[trust]
     if scheme == "hybrid":
-        return f"{said}; scheme hybrid is experimental" + _NO_IDENTITIES
-    return said + _ADDS_HONESTLY + _NO_IDENTITIES
+        return f"{said}; scheme hybrid is experimental" + unproven
+    return said + _ADDS_HONESTLY + unproven

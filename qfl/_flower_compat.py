@@ -20,10 +20,13 @@ from typing import Any
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.proto.recorddict_pb2 import RecordDict as RecordDictProto
 from flwr.serverapp import ServerApp
 from flwr.supercore import telemetry
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+from google.protobuf.message import DecodeError
 
 # Flower reads the variable once, when it is first imported, which may have been before us.
 telemetry.FLWR_TELEMETRY_ENABLED = os.environ["FLWR_TELEMETRY_ENABLED"]
@@ -33,6 +36,8 @@ __all__ = [
     "Run",
     "build_message",
     "create_run",
+    "records_from_bytes",
+    "records_to_bytes",
     "run_ray_simulation",
     "set_task_identity",
     "stamp_message",
@@ -115,3 +120,28 @@ def run_ray_simulation(
         backend_name="ray",
         backend_config=backend_config,
     )
+
+
+def records_to_bytes(records: RecordDict) -> bytes:
+    """A message's content as bytes, the ones that Flower itself sends.
+
+    Private: ``flwr.common.serde.recorddict_to_proto``.
+    """
+    written: bytes = recorddict_to_proto(records).SerializeToString()
+    return written
+
+
+def records_from_bytes(data: bytes) -> RecordDict:
+    """The inverse of :func:`records_to_bytes`.
+
+    Private: ``flwr.common.serde.recorddict_from_proto``, ``flwr.proto.recorddict_pb2.RecordDict``.
+
+    Raises:
+        ValueError: The bytes are none.
+    """
+    try:
+        return recorddict_from_proto(RecordDictProto.FromString(data))
+    # What protobuf raises depends on which of its implementations runs, and Flower's checks of
+    # records raise TypeError.
+    except (DecodeError, TypeError, KeyError, AttributeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not the records of a message: {error}") from None

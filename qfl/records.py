@@ -35,8 +35,14 @@ MODEL = "qfl-model"
 CLEAR = "qfl-clear"
 PROTECTED = "qfl-protected"
 OPTIMIZER = "qfl-optimizer"
+PEOPLE = "qfl-people"
+VOUCHED = "qfl-vouched"
+VOUCHED_MEMBERS = "qfl-vouched-members"
+VOUCHED_KEYS = "qfl-vouched-keys"
 # What the mod takes out before an app sees the message.
-_NOT_FOR_APPS = frozenset({STEP, KEY, ROSTER, BOX, PROTECTED, INBOX})
+_NOT_FOR_APPS = frozenset(
+    {STEP, KEY, ROSTER, BOX, PROTECTED, INBOX, PEOPLE, VOUCHED, VOUCHED_MEMBERS, VOUCHED_KEYS}
+)
 CONFIG = "config"
 ARRAYS = "arrays"
 METRICS = "metrics"

@@ -30,6 +30,7 @@ from qfl.strategies.selection import (
 )
 from qfl.strategies.selective import Selective
 from qfl.strategies.session import Session
+from qfl.strategies.signed_grid import SignedGrid
 from qfl.strategies.state import ServerState
 from qfl.strategies.sums import Sums
 
@@ -56,6 +57,7 @@ __all__ = [
     "ServerState",
     "Session",
     "SetupFinished",
+    "SignedGrid",
     "SumOpened",
     "Sums",
 ]

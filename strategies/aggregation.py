@@ -102,8 +102,14 @@ class Aggregation:
 
     @property
     def assumption(self) -> str:
+        """What has to be true of the participants where nobody proves who it is."""
+        return self.assumption_with(identities=False)
+
+    def assumption_with(self, *, identities: bool) -> str:
         """What has to be true of the participants."""
-        return assumption(self.scheme, self.trust, self.threshold, self.committee)
+        return assumption(
+            self.scheme, self.trust, self.threshold, self.committee, identities=identities
+        )
 
     @property
     def needs_roster(self) -> bool:

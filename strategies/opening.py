@@ -22,7 +22,8 @@ from qfl.crypto import (
     check_contribution,
     pack,
 )
-from qfl.errors import FederationError, PayloadError
+from qfl.errors import FederationError, PayloadError, RefusedError
+from qfl.identity.vouching import check_keys, statements_to_bytes
 from qfl.records import (
     ARRAYS,
     BOX,
@@ -32,6 +33,9 @@ from qfl.records import (
     MODEL,
     OPTIMIZER,
     PAYLOAD,
+    PEOPLE,
+    VOUCHED,
+    VOUCHED_KEYS,
     arrays_of,
     bytes_record,
     record_bytes,
@@ -159,9 +163,13 @@ class HolderOpens(OneStep):
         self.node = first[0] if wanted is None else wanted
         session.key_holder = self.node
         self.opened_by = f"{'client' if shared else 'key holder'} (node {self.node})"
-        reply = session.ask(self.node, session.step("keygen"), {})
+        records = {}
+        if session.signed:
+            records[PEOPLE] = bytes_record(session.people(session.clients), "people")
+        reply = session.ask(self.node, session.step("keygen"), records)
         box = record_bytes(reply.content, BOX) if BOX in reply.content else b""
         session.tell_keys(record_bytes(reply.content, KEY), box)
+        tell_vouched(session, self.node, reply)
 
     def adopt(self, model: ArrayRecord, optimizer: str) -> None:
         """Have the holder keep the model."""
@@ -177,6 +185,8 @@ class HolderOpens(OneStep):
         step = self._step
         payload = pack(step.header(self._length, contributions), self._total.result())
         records = {PAYLOAD: bytes_record(payload, step.scheme)}
+        if said := self.session.contributions:
+            records[VOUCHED] = bytes_record(statements_to_bytes(said), "statements")
         request = replace(step, step="open")
         keeps_model = step.release == "clients" and step.step == "train"
         finishes = keeps_model or self.session.noise_is_central
@@ -187,6 +197,29 @@ class HolderOpens(OneStep):
         if keeps_model:
             self.session.model = record_bytes(reply.content, MODEL)
         return opened if finishes else self.finish(opened)
+
+
+def tell_vouched(session: Session, node: int, reply: Message) -> None:
+    """Have everybody told who made the keys of the run.
+
+    Raises:
+        FederationError: Whoever made them does not vouch for them.
+    """
+    if session.signed is None:
+        return
+    said = record_bytes(reply.content, VOUCHED_KEYS)
+    own = session.signed.credentials
+    box = record_bytes(reply.content, BOX) if BOX in reply.content else b""
+    try:
+        if check_keys(session.public, box, said, session.step("keygen"), own) != (
+            session.signed.did_of(node)
+        ):
+            raise FederationError(f"node {node} passed on keys that another node made")
+    except RefusedError as error:
+        raise FederationError(f"the keys of node {node} are refused: {error}") from None
+    session.tell(VOUCHED_KEYS, said)
+    if not session.roster.names:
+        session.tell(PEOPLE, session.people([node]))
 
 
 def opened_values(reply: Message) -> IntVector:

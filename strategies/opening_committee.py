@@ -25,7 +25,7 @@ from qfl.records import (
     bytes_record,
     record_bytes,
 )
-from qfl.strategies.opening import OneStep, opened_values
+from qfl.strategies.opening import OneStep, opened_values, tell_vouched
 from qfl.strategies.session import reason
 
 
@@ -60,6 +60,7 @@ class CommitteeOpens(OneStep):
         if made.release == "clients":
             reply = session.ask(self.keeper, session.step("keygen"), {})
             session.tell_keys(self.committee.to_bytes(), record_bytes(reply.content, BOX))
+            tell_vouched(session, self.keeper, reply)
 
     def adopt(self, model: ArrayRecord, optimizer: str) -> None:
         """Have the first member keep the model."""

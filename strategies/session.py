@@ -13,13 +13,17 @@ from flwr.serverapp import Grid
 
 from qfl.crypto import Member, Roster, Scheme, Step, SumRange, make_scheme
 from qfl.errors import CryptoError, FederationError, PayloadError
+from qfl.identity.credentials import people_to_bytes
+from qfl.identity.vouching import check_member, statements_to_bytes
 from qfl.privacy import Terms
 from qfl.records import (
     BOX,
     KEY,
     MEMBER,
+    PEOPLE,
     ROSTER,
     STEP,
+    VOUCHED_MEMBERS,
     arrays_of,
     bytes_record,
     content_bytes,
@@ -27,16 +31,19 @@ from qfl.records import (
     step_record,
 )
 from qfl.strategies.aggregation import Aggregation
+from qfl.strategies.signed_grid import SignedGrid
 
 
 class Session:
     """Participants, what everybody has to know, and byte counts of one run.
 
     Attributes:
+        signed: The grid, if it is one on which participants prove who they are.
         clients: Nodes that hold data.
         holders: Nodes whose role is to hold keys.
         names: Names on the roster by node, where there is a roster.
         roster: Everybody's keys of this run, where the scheme needs them.
+        contributions: What contributors to the present sum signed, for whoever opens it.
         model: The locked global model, where the server may only pass it on.
         terms: What the next round promises, under differential privacy.
         key_holder: Who makes the keys and opens sums; None where nobody in particular does.
@@ -44,6 +51,7 @@ class Session:
 
     def __init__(self, grid: Grid, aggregation: Aggregation, timeout: float) -> None:
         self.grid, self.aggregation, self.timeout = grid, aggregation, timeout
+        self.signed = grid if isinstance(grid, SignedGrid) else None
         self.run = uuid.uuid4().hex
         self.clients: list[int] = []
         self.holders: list[int] = []
@@ -58,6 +66,7 @@ class Session:
         self.bytes_up = self.bytes_down = self.bytes_key_holder = 0
         self._opening = 0.0
         self.model = b""
+        self.contributions: list[bytes] = []
         self.terms: Terms | None = None
         self._told: dict[str, bytes] = {}
         self._informed: set[int] = set()
@@ -88,8 +97,11 @@ class Session:
         nodes = self._wait_for_nodes(needed)
         roles: dict[int, dict[str, int]] = {}
         members: dict[int, Member] = {}
-        problems = self.problems = []
-        for reply in self.collect(self.messages(nodes, self.step("hello"), "train", {})):
+        statements: dict[str, bytes] = {}
+        refused = self.signed.refused if self.signed else {}
+        problems = self.problems = [f"node {node}: {why}" for node, why in refused.items()]
+        step = self.step("hello")
+        for reply in self.collect(self.messages(nodes, step, "train", {})):
             node = self.node_of(reply)
             if reply.has_error():
                 problems.append(f"node {node}: {reason(reply)}")
@@ -98,10 +110,16 @@ class Session:
             else:
                 try:
                     role = _roles(reply)
+                    self._check_may(node, role)
                     if self.aggregation.needs_roster:
                         member = Member.from_bytes(record_bytes(reply.content, MEMBER))
                         if member in members.values():
                             raise PayloadError("it announced the keys of another node")
+                        if self.signed:
+                            said = record_bytes(reply.content, VOUCHED_MEMBERS)
+                            own, did = self.signed.credentials, self.signed.did_of(node)
+                            check_member(member, said, step, own, did)
+                            statements[member.name] = said
                         members[node] = member
                     roles[node] = role
                 except CryptoError as error:
@@ -122,6 +140,25 @@ class Session:
             self.roster = Roster(members.values())
             self.names = {node: member.name for node, member in members.items()}
             self.tell(ROSTER, self.roster.to_bytes())
+        if self.signed and members:
+            self.tell(PEOPLE, self.people(members))
+            ordered = [statements[name] for name in self.roster.names]
+            self.tell(VOUCHED_MEMBERS, statements_to_bytes(ordered))
+
+    def people(self, nodes: Iterable[int]) -> bytes:
+        """Who nodes are, for others to check; nothing where nobody proves who it is."""
+        return people_to_bytes(self.signed.chains(nodes)) if self.signed else b""
+
+    def _check_may(self, node: int, role: dict[str, int]) -> None:
+        """Make sure that a node may be what it says that it is.
+
+        Raises:
+            RefusedError: It may not.
+        """
+        if self.signed:
+            for part, permission in (("client", "train"), ("key-holder", "hold_keys")):
+                if role.get(part):
+                    self.signed.credentials.permit(self.signed.did_of(node), permission)
 
     def tell(self, name: str, content: bytes) -> None:
         """Have everybody told something: it goes along until a node has answered once."""
@@ -205,6 +242,9 @@ class Session:
         for reply in self._exchange(sent):
             self.bytes_up += content_bytes(reply)
             yield reply
+        if self.signed:
+            up, down = self.signed.take_overhead()
+            self.bytes_up, self.bytes_down = self.bytes_up + up, self.bytes_down + down
 
     def ask(self, node: int, step: Step, records: dict[str, Any]) -> Message:
         """Ask whoever opens sums, and wait for the answer.
@@ -229,6 +269,8 @@ class Session:
             if not reply.has_error():
                 self._informed.add(self.node_of(reply))
             yield reply
+        if self.signed:
+            self.bytes_key_holder += sum(self.signed.take_overhead())
         self._opening += time.perf_counter() - started
 
     def take_seconds_opening(self) -> float:
@@ -291,10 +333,13 @@ class Session:
     def _wait_for_nodes(self, needed: int) -> list[int]:
         deadline = time.monotonic() + self.timeout
         while len(nodes := sorted(self.grid.get_node_ids())) < needed:
-            if time.monotonic() > deadline:
+            refused = self.signed.refused if self.signed else {}
+            # As many came as are needed, and none of them is who it should be: waiting is no help.
+            if time.monotonic() > deadline or (not nodes and len(refused) >= needed):
+                first = f"; node {min(refused)}: {refused[min(refused)]}" if refused else ""
                 raise FederationError(
                     f"{len(nodes)} nodes connected within {self.timeout:g} s, at least {needed} "
-                    "are needed"
+                    f"are needed{first}"
                 )
             time.sleep(0.2)
         return nodes

@@ -64,7 +64,7 @@ def describe(sums: Sums, layout: Layout, selection: Selection) -> SetupFinished:
         clients=len(session.clients),
         scheme=made.scheme,
         trust=made.trust,
-        assumption=made.assumption,
+        assumption=made.assumption_with(identities=session.signed is not None),
         opened_by=sums.opener.opened_by,
         key_id=session.key_id,
         examples=session.examples,
@@ -86,6 +86,9 @@ def _notes(sums: Sums, layout: Layout, selection: Selection) -> Iterator[str]:
     made = session.aggregation
     for problem in session.problems:
         yield f"left out: {problem}"
+    if session.signed is not None:
+        there = len({*session.clients, *session.holders})
+        yield f"{there} participants proved who they are; messages are signed and sealed"
     if session.terms is not None:
         yield promise(session.terms, made, sums.opener.opened_by)
     if sums.mask is not None:

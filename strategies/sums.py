@@ -11,8 +11,9 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from numpy.typing import NDArray
 
-from qfl.crypto import IntVector, Layout, Step, expect, from_limbs, unpack
+from qfl.crypto import Header, IntVector, Layout, Step, expect, from_limbs, unpack
 from qfl.errors import BudgetSpentError, CryptoError, FederationError
+from qfl.identity.vouching import check_contribution
 from qfl.privacy import BUDGET_SPENT, ClientLevel, Stream
 from qfl.records import (
     ARRAYS,
@@ -21,6 +22,7 @@ from qfl.records import (
     MODEL,
     PAYLOAD,
     PROTECTED,
+    VOUCHED,
     bytes_record,
     content_digest,
     record_bytes,
@@ -142,6 +144,7 @@ class Sums:
         """
         step = replace(step, content=content_digest(records))
         self._step, self._length, self._clear = step, length, None
+        self.session.contributions = []
         if self.mask is not None and step.step == "train":
             self._clear = ClearPart(step, self.mask)
             length -= self._clear.header.length
@@ -180,7 +183,9 @@ class Sums:
                     header, body = unpack(record_bytes(reply.content, PAYLOAD))
                     expect(header, expected)
                     in_clear = _in_clear(clear, reply) if clear else None
+                    vouched = self._vouched(node, expected, body, reply)
                     self.opener.add(node, body)
+                    session.contributions += vouched
                     if clear and in_clear is not None:
                         clear.add(in_clear)
                     heard.add(node)
@@ -209,6 +214,19 @@ class Sums:
         if self._on_opened:
             self._on_opened(SumOpened(step.round, step.label, added, self.opener.opened_by))
         return OpenedSum(clear.merge(opened) if clear else opened, added)
+
+    def _vouched(self, node: int, header: Header, body: bytes, reply: Message) -> list[bytes]:
+        """What a contributor signed for whoever opens the sum; nothing where nobody asks.
+
+        Raises:
+            RefusedError: It signed something else.
+        """
+        signed = self.session.signed
+        if signed is None or header.scheme not in ("ckks", "packed"):
+            return []
+        said = record_bytes(reply.content, VOUCHED)
+        check_contribution(header, said, signed.credentials, signed.did_of(node), body)
+        return [said]
 
     def numbers(
         self, kind: str, label: str, count: int, records: dict[str, Any]

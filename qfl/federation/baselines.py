@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from qfl.clients import local_data
-from qfl.conf.schema import BaselinesConfig, ExperimentConfig, PrivacyConfig, SelectiveConfig
+from qfl.conf.schema import (
+    BaselinesConfig,
+    ExperimentConfig,
+    IdentityConfig,
+    PrivacyConfig,
+    SelectiveConfig,
+)
 from qfl.errors import DataError
 from qfl.federation.experiment import Experiment
 from qfl.models import twin_of
@@ -37,7 +43,9 @@ def _unencrypted(config: ExperimentConfig) -> ExperimentConfig:
         release="server",
         selective=SelectiveConfig(),
     )
-    return replace(config, strategy=strategy, baselines=BaselinesConfig())
+    return replace(
+        config, strategy=strategy, identity=IdentityConfig(), baselines=BaselinesConfig()
+    )
 
 
 def twin_config(config: ExperimentConfig) -> ExperimentConfig | None:
@@ -48,7 +56,9 @@ def twin_config(config: ExperimentConfig) -> ExperimentConfig | None:
     """
     shape = local_data.data_shape(config, local_data.load_parts(config)[0])
     distributed = config.privacy.mechanism == "distributed"
-    same = replace(config, baselines=BaselinesConfig()) if distributed else _unencrypted(config)
+    same = _unencrypted(config)
+    if distributed:
+        same = replace(config, identity=IdentityConfig(), baselines=BaselinesConfig())
     twin = twin_of(config.model, config.quantum, shape)
     return None if twin is None else replace(same, model=twin)
 

@@ -32,6 +32,7 @@ def register_schemas() -> None:
         "client": schema.ClientConfig,
         "strategy": schema.StrategyConfig,
         "privacy": schema.PrivacyConfig,
+        "identity": schema.IdentityConfig,
         **MODEL_CONFIGS,
     }.items():
         store.store(group="schema", name=name, node=node)

@@ -14,21 +14,31 @@ from flwr.serverapp import Grid, ServerApp
 from qfl.clients import make_client_app
 from qfl.clients.accounts import Accounts
 from qfl.clients.protect import ProtectMod
+from qfl.clients.sign import SignMod
 from qfl.clients.torch_app import CONFIG_KEY, MOMENTS_KEY, dataset_digest
 from qfl.conf.checks import to_dict
 from qfl.crypto import Arrays
 from qfl.federation.experiment import Experiment
 from qfl.federation.parts import make_strategy
+from qfl.federation.simulated_identities import SimulatedIdentities
+from qfl.identity.countersigning import Head
 from qfl.records import arrays_of, record_of
-from qfl.strategies import Event, ServerState
+from qfl.strategies import Event, ServerState, SignedGrid
 
 
 @dataclass
 class Watchers:
-    """Who is told what, while a federation runs."""
+    """Who is told what, while a federation runs.
+
+    Attributes:
+        event: Called with every event.
+        checkpoint: Called with the state after every round.
+        head: Gives the head of the run's audit trail, for clients to countersign.
+    """
 
     event: Callable[[Event], None]
     checkpoint: Callable[[ServerState], None] | None = None
+    head: Callable[[], Head | None] = lambda: None
 
 
 def run_federation(
@@ -50,14 +60,20 @@ def run_federation(
         FederationError: A round could not be completed.
         PrivacyError: What is promised cannot be kept.
     """
-    with tempfile.TemporaryDirectory(prefix="qfl-ledger-") as forgotten:
-        return _run(experiment, watchers, resume, ledger or Path(forgotten) / "ledger.sqlite")
+    with tempfile.TemporaryDirectory(prefix="qfl-run-") as forgotten:
+        return _run(experiment, watchers, resume, ledger, Path(forgotten))
 
 
 def _run(
-    experiment: Experiment, watchers: Watchers, resume: ServerState | None, ledger: Path
+    experiment: Experiment,
+    watchers: Watchers,
+    resume: ServerState | None,
+    ledger: Path | None,
+    forgotten: Path,
 ) -> Arrays:
     config = experiment.config
+    ledger = ledger or forgotten / "ledger.sqlite"
+    identities = SimulatedIdentities.of(config) if config.identity.name != "none" else None
     strategy = make_strategy(config)
     if resume is not None and resume.clipping_norm:
         strategy.privacy = replace(strategy.privacy, clipping_norm=resume.clipping_norm)
@@ -71,6 +87,8 @@ def _run(
         wire = {**to_dict(config), "resume": None}
         train_config = ConfigRecord({CONFIG_KEY: json.dumps(wire)})
         initial = record_of(experiment.initial)
+        if identities is not None:
+            grid = SignedGrid(grid, identities.server, head=watchers.head)
         federated = config.preprocess.fit == "federated"
         sums = strategy.prepare(
             grid,
@@ -106,11 +124,19 @@ def _run(
         """The node after the last client holds no data but the key."""
         return "client" if int(context.node_config["partition-id"]) < clients else "key-holder"
 
-    made = config.strategy
+    made, simulation = config.strategy, config.simulation
     accounts = Accounts(str(ledger), dataset=dataset_digest)
-    mod = ProtectMod(role=role, dropout=made.dropout, corrupted=made.corrupted, accounts=accounts)
-    client_app = make_client_app([mod], accounts)
-    simulation = config.simulation
+    source = None
+    if identities is not None:
+        source = identities.source(forgotten if simulation.backend == "ray" else None)
+    protect = ProtectMod(
+        role=role,
+        dropout=made.dropout,
+        corrupted=made.corrupted,
+        accounts=accounts,
+        credentials=source,
+    )
+    client_app = make_client_app([SignMod(source), protect] if source else [protect], accounts)
     if simulation.backend == "ray":
         from qfl.federation.ray_engine import run_ray
 

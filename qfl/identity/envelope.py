@@ -78,19 +78,34 @@ class Place:
             if item.type == "int" and not (type(value) is int and 0 <= value <= LARGEST_NUMBER):
                 raise PayloadError(f"{item.name}={value!a} must be from 0 to {LARGEST_NUMBER}")
 
+    def check(self, expected: Place) -> None:
+        """Make sure that it is the expected one.
+
+        Raises:
+            RefusedError: Names the first field that differs and both sides.
+        """
+        for name in _PLACE:
+            ours, theirs = getattr(expected, name), getattr(self, name)
+            if ours != theirs:
+                raise RefusedError(
+                    _PLACE_REFUSALS[name],
+                    f"a message belongs elsewhere: it has {name}={theirs!a}, this step expects "
+                    f"{name}={ours!a}",
+                )
+
 
 @dataclass(frozen=True)
 class Expected:
     """What a receiver waits for.
 
     Attributes:
-        place: Where the message must belong.
+        place: Where the message must belong; None where its content will say.
         role: What its sender must act as; empty if nothing in particular.
         sender: Who must have sent it; empty for anybody who is known.
         sealed: Whether it must have been sealed.
     """
 
-    place: Place
+    place: Place | None
     role: str = ""
     sender: str = ""
     sealed: bool = True
@@ -167,14 +182,8 @@ class Envelope:
         Raises:
             RefusedError: Names the first field that differs and both sides.
         """
-        for name in _PLACE:
-            ours, theirs = getattr(expected.place, name), getattr(self.place, name)
-            if ours != theirs:
-                raise RefusedError(
-                    _PLACE_REFUSALS[name],
-                    f"a message belongs elsewhere: it has {name}={theirs!a}, this step expects "
-                    f"{name}={ours!a}",
-                )
+        if expected.place is not None:
+            self.place.check(expected.place)
         if expected.sender and self.sender != expected.sender:
             raise RefusedError(
                 Refusal.SENDER,

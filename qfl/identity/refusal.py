@@ -41,3 +41,9 @@ class Refusal(StrEnum):
     REPLAYED = "replayed"
     PASSPHRASE = "passphrase"  # noqa: S105
     MODE = "mode"
+    PERMISSION = "permission"
+    FLOOR = "floor"
+    HEAD = "head"  # a server's audit record went back
+    NODE = "node"  # a message for another node
+    TYPE = "type"  # of another message type
+    REQUEST = "request"  # an answer to another request

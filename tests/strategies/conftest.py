@@ -1,9 +1,14 @@
-"""Small numpy clients, a grid that can be tampered with, and a run of both."""
+"""Small numpy clients, a grid that can be tampered with, and a run of both.
+
+Test files here share the modules beside them.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,7 @@ from qfl.clients import ProtectMod
 from qfl.federation.local_grid import LocalGrid
 from qfl.strategies import Event, RoundFinished, SecureStrategy
 
+sys.path.append(str(Path(__file__).parent))
 Arrays = dict[str, np.ndarray]
 Tamper = Callable[[list[Message]], list[Message]]
 

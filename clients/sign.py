@@ -1,0 +1,216 @@
+"""The mod that signs and seals what leaves a client, and takes nothing that is not signed.
+
+It stands first, around all other mods and any ClientApp. A server introduces itself before
+anything else; from then on every message between the two is an envelope
+(:mod:`qfl.enveloped`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+
+from qfl.clients.signing_state import Conversation
+from qfl.enveloped import (
+    CHAIN,
+    ENVELOPE,
+    INTRODUCTION,
+    POLICY,
+    REVOCATIONS,
+    Enclosed,
+    envelope_of,
+    place_of,
+)
+from qfl.errors import QflError
+from qfl.identity.countersigning import Countersignature, Head, countersign
+from qfl.identity.credentials import Credentials, chain_from_bytes, chain_to_bytes
+from qfl.identity.envelope import Envelope, Expected, Place
+from qfl.identity.opening import open_envelope
+from qfl.identity.policy import Policy
+from qfl.identity.refusal import Refusal, RefusedError
+from qfl.identity.replay import ReplayGuard
+from qfl.identity.revocation import RevocationList
+from qfl.records import bytes_record, record_bytes
+
+Next = Callable[[Message, Context], Message]
+Source = Credentials | Callable[[Context], Credentials]
+
+
+def credentials_of(source: Source, context: Context) -> Credentials:
+    """A node's credentials, from themselves or from a function of its context."""
+    return source if isinstance(source, Credentials) else source(context)
+
+
+class SignMod:
+    """Verifies what comes and signs what leaves.
+
+    Args:
+        credentials: Who this node is and whom it knows; or a function of its context, for several
+            nodes in one process.
+
+    Example:
+        >>> from flwr.clientapp import ClientApp
+        >>> from qfl.clients import ProtectMod
+        >>> from qfl.identity import Credentials, Identity, Registry
+        >>> own = Credentials.of(Identity.create(["client"]), Registry({}))
+        >>> app = ClientApp(mods=[SignMod(own), ProtectMod(credentials=own)])
+    """
+
+    def __init__(self, credentials: Source) -> None:
+        self._source = credentials
+
+    def __call__(self, message: Message, context: Context, call_next: Next) -> Message:
+        """Handle one message.
+
+        Raises:
+            RefusedError: ``reason`` says why it is not what an enrolled server sent to this node
+                now. What goes wrong later is answered by a signed refusal instead.
+        """
+        own = credentials_of(self._source, context)
+        if CHAIN in message.content:
+            return self._introduce(message, context, own)
+        talk, head, asked = _open(message, context, own)
+        countersigned = None
+        if asked.head is not None:
+            talk = talk.shown(asked.head)
+            countersigned = _countersign(asked.head, own)
+        message.content = asked.content
+        before = _copied(context.state)
+        refused, content = "", RecordDict()
+        try:
+            reply = call_next(message, context)
+            if reply.has_error():
+                refused = str(reply.error.reason or f"error code {reply.error.code}")
+            else:
+                content = reply.content
+        except QflError as error:
+            refused = str(error) or type(error).__name__
+        except Exception as error:
+            refused = f"{type(error).__name__}: {error}"
+        if refused:
+            # As if the message had not come, but for the note that it did.
+            context.state, content = before, RecordDict()
+        talk.keep(context)
+        answer = Enclosed(
+            kind=asked.kind,
+            node=context.node_id,
+            session=talk.session,
+            content=content,
+            request=head.id,
+            refused=refused,
+            countersignature=countersigned,
+        )
+        sealed = _seal(answer, head.place, talk.server, own)
+        return Message(RecordDict({ENVELOPE: sealed}), reply_to=message)
+
+    def _introduce(self, message: Message, context: Context, own: Credentials) -> Message:
+        """Learn who the server is, and say who this node is."""
+        _update(message.content, own)
+        own.registry.admit(chain_from_bytes(record_bytes(message.content, CHAIN)))
+        expected = Expected(None, role="server", sealed=False)
+        head, payload = _opened(message, expected, own)
+        own.permit(head.sender, "serve")
+        asked = Enclosed.from_bytes(payload)
+        _check_addressed(asked, message, context)
+        head.place.check(Place(asked.session, 0, INTRODUCTION))
+        talk = Conversation.of(context).entered(asked.session, head.sender)
+        talk = talk.heard(head.id, head.place)
+        talk.keep(context)
+        answer = Enclosed(asked.kind, context.node_id, asked.session, RecordDict(), head.id)
+        content = RecordDict(
+            {
+                ENVELOPE: _seal(answer, head.place, head.sender, own),
+                CHAIN: bytes_record(chain_to_bytes(own.chain), "chain"),
+            }
+        )
+        return Message(content, reply_to=message)
+
+
+def server_of(context: Context) -> str:
+    """The identifier of the server that this node talks to; empty without a :class:`SignMod`."""
+    return Conversation.of(context).server
+
+
+def _open(
+    message: Message, context: Context, own: Credentials
+) -> tuple[Conversation, Envelope, Enclosed]:
+    talk = Conversation.of(context)
+    if not talk.session:
+        raise RefusedError(
+            Refusal.UNKNOWN_SENDER, "a message came from a server that did not introduce itself"
+        )
+    expected = Expected(None, role="server", sender=talk.server)
+    head, payload = _opened(message, expected, own)
+    asked = Enclosed.from_bytes(payload)
+    _check_addressed(asked, message, context)
+    if asked.session != talk.session:
+        raise RefusedError(
+            Refusal.RUN,
+            f"a message belongs to session {asked.session!a} of the server; this node is in "
+            f"session {talk.session!a}",
+        )
+    head.place.check(place_of(asked.content, asked.session, asked.kind))
+    return talk.heard(head.id, head.place), head, asked
+
+
+def _opened(message: Message, expected: Expected, own: Credentials) -> tuple[Envelope, bytes]:
+    # What was opened is kept in the node's state, which outlives the process where nodes do.
+    return open_envelope(
+        envelope_of(message.content),
+        expected,
+        own.registry,
+        own.now(),
+        identity=own.identity,
+        guard=ReplayGuard(),
+    )
+
+
+def _check_addressed(asked: Enclosed, message: Message, context: Context) -> None:
+    """Flower's own words on a message must be those that were signed."""
+    if asked.kind != message.metadata.message_type:
+        raise RefusedError(
+            Refusal.TYPE,
+            f"a message came as '{message.metadata.message_type}', and its sender signed "
+            f"'{asked.kind}'",
+        )
+    if asked.node != context.node_id:
+        raise RefusedError(
+            Refusal.NODE,
+            f"a message for node {asked.node} came to node {context.node_id}: somebody sent it on",
+        )
+    if asked.request or asked.refused or asked.countersignature:
+        raise RefusedError(Refusal.REQUEST, "an answer came where a request belongs")
+
+
+def _update(content: RecordDict, own: Credentials) -> None:
+    """Take the operator's newer words, which a server may only pass on."""
+    registry, now = own.registry, own.now()
+    if REVOCATIONS in content:
+        fresh = RevocationList.from_bytes(record_bytes(content, REVOCATIONS))
+        known = registry.revocations
+        if known is None or fresh.sequence >= known.sequence:
+            registry.update(fresh, now)
+    if POLICY in content:
+        policy = Policy.from_bytes(record_bytes(content, POLICY))
+        if registry.policy is None or policy.sequence >= registry.policy.sequence:
+            registry.enrol(policy, now)
+
+
+def _seal(answer: Enclosed, place: Place, server: str, own: Credentials) -> object:
+    receiver = own.registry.known(server, own.now())
+    _, sealed = own.seal(answer.to_bytes(), place, [receiver])
+    return bytes_record(sealed, "envelope")
+
+
+def _countersign(head: Head, own: Credentials) -> Countersignature:
+    return countersign(head, own.did, own.identity.signing)
+
+
+def _copied(state: RecordDict) -> RecordDict:
+    """A copy that later changes do not reach; values themselves are never changed in place."""
+    twin = state.copy()
+    for name, record in state.items():
+        if isinstance(record, ConfigRecord | MetricRecord):
+            twin[name] = record.copy()
+    return twin

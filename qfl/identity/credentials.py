@@ -1,0 +1,127 @@
+"""What a node takes part with: who it is, whom it knows, and what it insists on."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from qfl.identity.canonical import decode, encode
+from qfl.identity.description import Description
+from qfl.identity.envelope import Envelope, Expected, Place
+from qfl.identity.floor import Floor
+from qfl.identity.identity import Identity
+from qfl.identity.opening import open_envelope
+from qfl.identity.refusal import Refusal, RefusedError
+from qfl.identity.registry import Registry
+from qfl.identity.replay import ReplayGuard
+from qfl.identity.sending import write_envelope
+
+Chain = tuple[Description, ...]
+MOST_PEOPLE = 20_000
+_MOST_LINKS = 64
+_CHAIN_BYTES = 1 << 22
+_PEOPLE_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, repr=False)
+class Credentials:
+    """One node's side of every identity in a federation.
+
+    Attributes:
+        identity: Its own keys.
+        chain: Its descriptions, from the one that others pinned to the present one.
+        registry: Whom it knows, and what they may do.
+        floor: Weakest terms on which it takes part.
+        guard: Messages that were opened before.
+        now: The clock, in seconds since 1970 in UTC.
+    """
+
+    identity: Identity
+    chain: Chain
+    registry: Registry
+    floor: Floor = field(default_factory=Floor)
+    guard: ReplayGuard = field(default_factory=ReplayGuard)
+    now: Callable[[], float] = time.time
+
+    @staticmethod
+    def of(identity: Identity, registry: Registry, floor: Floor | None = None) -> Credentials:
+        """Those of an identity that was never rotated."""
+        return Credentials(identity, (identity.description,), registry, floor or Floor())
+
+    def __repr__(self) -> str:
+        return f"Credentials(did={self.did!r})"
+
+    @property
+    def did(self) -> str:
+        """The node's present identifier."""
+        return self.identity.did
+
+    def seal(
+        self, payload: bytes, place: Place, receivers: Sequence[Description], *, sealed: bool = True
+    ) -> tuple[Envelope, bytes]:
+        """Sign a message, and seal it to its receivers; see :mod:`qfl.identity.sending`."""
+        target = io.BytesIO()
+        source = io.BytesIO(payload)
+        head = write_envelope(source, target, self.identity, place, receivers, sealed=sealed)
+        return head, target.getvalue()
+
+    def open(self, data: bytes, expected: Expected) -> tuple[Envelope, bytes]:
+        """What was sent to this node, opened once; see :mod:`qfl.identity.opening`."""
+        return open_envelope(
+            data,
+            expected,
+            self.registry,
+            self.now(),
+            identity=self.identity,
+            guard=self.guard,
+        )
+
+    def permit(self, did: str, permission: str) -> None:
+        """Make sure that a node may do something; see :meth:`Registry.permit`."""
+        self.registry.permit(did, permission, self.now())
+
+
+def chain_to_bytes(chain: Sequence[Description]) -> bytes:
+    """A node's descriptions as bytes, about 6.7 kB each."""
+    return encode([one.to_bytes() for one in chain])
+
+
+def chain_from_bytes(data: bytes) -> Chain:
+    """The inverse of :func:`chain_to_bytes`; signatures are for the registry to check.
+
+    Raises:
+        RefusedError: The bytes are damaged, or no chain.
+    """
+    links = decode(data, "a chain of descriptions", _CHAIN_BYTES)
+    if not isinstance(links, list) or not 0 < len(links) <= _MOST_LINKS:
+        raise RefusedError(
+            Refusal.DAMAGED, f"a chain holds no descriptions, or more than {_MOST_LINKS}"
+        )
+    return tuple(Description.from_bytes(_octets(one)) for one in links)
+
+
+def people_to_bytes(chains: Iterable[Sequence[Description]]) -> bytes:
+    """Everybody's descriptions as bytes."""
+    return encode([chain_to_bytes(chain) for chain in chains])
+
+
+def people_from_bytes(data: bytes) -> list[Chain]:
+    """The inverse of :func:`people_to_bytes`.
+
+    Raises:
+        RefusedError: The bytes are damaged, or not descriptions.
+    """
+    chains = decode(data, "the participants' descriptions", _PEOPLE_BYTES)
+    if not isinstance(chains, list) or len(chains) > MOST_PEOPLE:
+        raise RefusedError(
+            Refusal.DAMAGED, f"no list of at most {MOST_PEOPLE} participants was given"
+        )
+    return [chain_from_bytes(_octets(one)) for one in chains]
+
+
+def _octets(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise RefusedError(Refusal.DAMAGED, "a description is not made of bytes")
+    return value
