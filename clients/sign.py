@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
 from qfl.clients.signing_state import Conversation
 from qfl.enveloped import (
@@ -197,7 +197,7 @@ def _update(content: RecordDict, own: Credentials) -> None:
             registry.enrol(policy, now)
 
 
-def _seal(answer: Enclosed, place: Place, server: str, own: Credentials) -> object:
+def _seal(answer: Enclosed, place: Place, server: str, own: Credentials) -> ArrayRecord:
     receiver = own.registry.known(server, own.now())
     _, sealed = own.seal(answer.to_bytes(), place, [receiver])
     return bytes_record(sealed, "envelope")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from qfl.identity.countersigning import Countersignature, Head
+from qfl.identity.standing import Change
+
 
 @dataclass(frozen=True)
 class SetupFinished:
@@ -11,6 +14,7 @@ class SetupFinished:
 
     Attributes:
         in_clear: Parameters that the server reads of every client.
+        proven: Participants that proved who they are; 0 where nobody has to.
     """
 
     clients: int
@@ -23,6 +27,60 @@ class SetupFinished:
     parameters: int
     notes: tuple[str, ...] = ()
     in_clear: int = 0
+    proven: int = 0
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A participant proved who it is.
+
+    Attributes:
+        node: Its number.
+        did: Its present identifier.
+        name: Its name in the federation's policy.
+        roles: What it does in the run: ``client``, ``key-holder``, or both.
+    """
+
+    node: int
+    did: str
+    name: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NotJoined:
+    """A node that takes no part in the run."""
+
+    node: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ClientsSelected:
+    """These clients are asked to train.
+
+    Attributes:
+        kept_out: Those that are quarantined or expelled.
+    """
+
+    round: int
+    nodes: tuple[int, ...]
+    kept_out: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class StandingChanged:
+    """A participant stands better or worse than before."""
+
+    change: Change
+
+
+@dataclass(frozen=True)
+class Countersigned:
+    """Clients signed the head of the audit trail."""
+
+    head: Head
+    signatures: tuple[Countersignature, ...]
 
 
 @dataclass(frozen=True)
@@ -97,4 +155,15 @@ class BudgetSpent:
     reason: str
 
 
-Event = SetupFinished | SumOpened | ClientReplied | RoundFinished | BudgetSpent
+Event = (
+    Joined
+    | NotJoined
+    | SetupFinished
+    | ClientsSelected
+    | SumOpened
+    | ClientReplied
+    | StandingChanged
+    | Countersigned
+    | RoundFinished
+    | BudgetSpent
+)

@@ -132,6 +132,8 @@ class CommitteeOpens(OneStep):
             try:
                 if reply.has_error():
                     problems.append(f"member {node} refused: {reason(reply)}")
+                    if session.watch:
+                        session.watch.replied(node, reply, reason(reply), None, b"")
                 else:
                     answer = record_bytes(reply.content, PAYLOAD)
                     if check:
@@ -139,6 +141,8 @@ class CommitteeOpens(OneStep):
                     answers[names[node]] = answer
             except CryptoError as error:
                 problems.append(f"member {node}: {error}")
+                if session.watch:
+                    session.watch.replied(node, reply, str(error), error, b"")
         if len(answers) < (needed := self.committee.threshold):
             first = f"; {problems[0]}" if problems else "; the others never replied"
             raise FederationError(

@@ -105,17 +105,22 @@ class MaskedOpens:
             replies = session.collect(session.messages(records, step, "train", {}, records))
         for reply in replies:
             node = session.node_of(reply)
-            problem = reason(reply) if reply.has_error() else self._taken(node, reply, take)
+            problem, raised = self._taken(node, reply, take)
             session.informed(node, not problem)
+            if session.watch and problem:
+                session.watch.replied(node, reply, problem, raised, b"")
             if problem:
                 self._problems.append(f"node {node}: {problem}")
 
-    def _taken(self, node: int, reply: Message, take: Take) -> str:
+    def _taken(self, node: int, reply: Message, take: Take) -> tuple[str, CryptoError | None]:
+        """What is wrong with a reply, and what reading it raised."""
+        if reply.has_error():
+            return reason(reply), None
         try:
             take(self.session.names[node], record_bytes(reply.content, PAYLOAD))
         except CryptoError as error:
-            return str(error)
-        return ""
+            return str(error), error
+        return "", None
 
     def _failure(self, error: CryptoError) -> FederationError:
         first = f"; first problem: {self._problems[0]}" if self._problems else ""

@@ -18,19 +18,22 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from qfl.crypto import Layout, Step
 from qfl.errors import BudgetSpentError, ConfigError, FederationError
-from qfl.global_model import GlobalModel, SummedUpdate, means_of, rounding_error
+from qfl.global_model import means_of
+from qfl.identity.reputation import Reputation
 from qfl.records import ARRAYS, CONFIG, arrays_of, record_of
 from qfl.server_optimizer import FedAvg, ServerOptimizer, optimizer_to_json
 from qfl.strategies.aggregation import Aggregation
 from qfl.strategies.clock import Clock
 from qfl.strategies.convergence import ConvergenceMonitor
-from qfl.strategies.events import BudgetSpent, ClientReplied, Event, RoundFinished
+from qfl.strategies.events import BudgetSpent, ClientsSelected, Countersigned, Event
 from qfl.strategies.privacy import Privacy, check_budget, check_parts, rounds_allowed
 from qfl.strategies.selection import SelectAll, SelectBySize, Selection
 from qfl.strategies.session import Session
 from qfl.strategies.setup import describe, prepare_sums
-from qfl.strategies.state import ServerState, first_state
-from qfl.strategies.sums import OnReply, Sums
+from qfl.strategies.state import ServerState, first_state, next_state
+from qfl.strategies.sums import Sums
+from qfl.strategies.telling import floats, reply_teller, round_finished
+from qfl.strategies.watch import Watch
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
 
@@ -49,6 +52,8 @@ class SecureStrategy(Strategy):
         privacy: What is promised to clients; under it no metrics are summed.
         metrics: Metrics that clients return from training and that are summed with the update.
         evaluate_metrics: Metrics of federated evaluation; none, no federated evaluation.
+        reputation: How participants stand, where they prove who they are; unset, all well.
+        anomalies: Whether what is visible of replies is scored for anomalies too.
         seed: Seed of the selection.
         observer: Called with every event.
         checkpoint: Called with the state after every round.
@@ -66,6 +71,8 @@ class SecureStrategy(Strategy):
     privacy: Privacy = field(default_factory=Privacy)
     metrics: tuple[str, ...] = ()
     evaluate_metrics: tuple[str, ...] = ()
+    reputation: Reputation | None = None
+    anomalies: bool = False
     seed: int = 0
     observer: Callable[[Event], None] | None = None
     checkpoint: Callable[[ServerState], None] | None = None
@@ -132,6 +139,15 @@ class SecureStrategy(Strategy):
             numbers = max(numbers, layout.length)
         metrics = max(len(self.metrics), len(self.evaluate_metrics))
         session = Session(grid, self.aggregation, timeout)
+        if session.signed:
+            self.reputation = self.reputation or Reputation()
+            session.watch = Watch(
+                session.signed,
+                self.reputation,
+                self._emit,
+                anomalies=self.anomalies,
+                seed=self.seed,
+            )
         sums = prepare_sums(
             session, layout.length, metrics, numbers, config, self.privacy, rounds, self._emit
         )
@@ -226,7 +242,7 @@ class SecureStrategy(Strategy):
         if held_out is not None:
             result.evaluate_metrics_serverapp[0] = held_out
         self._failures, self._max_abs_error = 0, 0.0
-        self._finished(0, rounds, 0, clock, _floats(held_out))
+        self._finished(0, rounds, 0, clock, floats(held_out))
 
     def _round(
         self,
@@ -246,7 +262,9 @@ class SecureStrategy(Strategy):
         arrays, trained = self.aggregate_train(number, session.collect(messages))
         assert arrays is not None
         clock.lap("train", session.take_seconds_opening())
-        metrics = _floats(trained)
+        if session.signed and session.signed.countersignatures:
+            self._emit(Countersigned(*session.signed.take_countersigned()))
+        metrics = floats(trained)
         contributed = int(metrics.pop("clients"))
         if trained is not None:
             result.train_metrics_clientapp[number] = trained
@@ -259,9 +277,11 @@ class SecureStrategy(Strategy):
         if held_out is not None:
             result.evaluate_metrics_serverapp[number] = held_out
             clock.lap("held_out")
-        metrics |= _floats(evaluated) | _floats(held_out)
+        metrics |= floats(evaluated) | floats(held_out)
         losses = [*self._state.losses, metrics["loss"]] if "loss" in metrics else []
         result.arrays = ArrayRecord() if self.blind else arrays
+        if session.watch:
+            session.watch.end_round(number)
         norm = self.sums.adapted_norm
         self._state = ServerState(number, arrays_of(arrays), self._state.optimizer, losses, norm)
         # Records first: a resumed run drops those of rounds after its checkpoint, so a crash in
@@ -277,21 +297,9 @@ class SecureStrategy(Strategy):
     def _finished(
         self, number: int, rounds: int, clients: int, clock: Clock, metrics: dict[str, float]
     ) -> None:
-        session = self.session
+        failed, off = self._failures, self._max_abs_error
         self._emit(
-            RoundFinished(
-                round=number,
-                rounds=rounds,
-                clients=clients,
-                failures=self._failures,
-                bytes_up=session.bytes_up,
-                bytes_down=session.bytes_down,
-                bytes_key_holder=session.bytes_key_holder,
-                seconds=clock.seconds,
-                max_abs_error=self._max_abs_error,
-                phases=clock.phases,
-                metrics=metrics,
-            )
+            round_finished(self.session, number, rounds, clients, failed, clock, off, metrics)
         )
 
     def configure_train(
@@ -308,7 +316,10 @@ class SecureStrategy(Strategy):
         session = self.session
         connected = set(grid.get_node_ids())
         nodes = [node for node in session.clients if node in connected]
-        chosen = self.selection.choose(nodes, server_round, self.seed, self._sizes)
+        able = session.watch.eligible(nodes) if session.watch else nodes
+        chosen = self.selection.choose(able, server_round, self.seed, self._sizes)
+        kept_out = tuple(sorted(set(nodes) - set(able)))
+        self._emit(ClientsSelected(server_round, tuple(chosen), kept_out))
         self._step = session.step("train", server_round, metrics=self.metrics)
         self._asked = len(chosen)
         records = self.sums.records(arrays, config, server_round)
@@ -327,7 +338,8 @@ class SecureStrategy(Strategy):
         assert self._step is not None and self._state is not None
         step, last = self._step, self._state
         parameters = Layout.of(last.arrays).length
-        opened = self.sums.gather(replies, self._on_reply(server_round))
+        tell = reply_teller(self.session, self._emit, server_round, self._asked)
+        opened = self.sums.gather(replies, tell)
         count, level = opened.contributions, self.sums.level()
         self._failures += self._asked - count
         size = level.padded if level else parameters
@@ -337,13 +349,11 @@ class SecureStrategy(Strategy):
         metrics["clients"] = count
         if self.blind:
             return record_of(last.arrays), metrics
-        summed = SummedUpdate.of(opened.values, parameters, step.sums, level)
-        model = GlobalModel(last.arrays, last.optimizer)
-        model, largest = model.step(summed, self.optimizer)
-        off = step.sums.step / (2 if step.rounding == "nearest" and level is None else 1)
-        self._max_abs_error = rounding_error(count, off, means.weight, largest)
-        self._state = ServerState(last.round, model.arrays, model.optimizer, last.losses)
-        return record_of(model.arrays), metrics
+        weight = means.weight
+        self._state, self._max_abs_error = next_state(
+            last, opened, step, level, weight, self.optimizer
+        )
+        return record_of(self._state.arrays), metrics
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -377,23 +387,6 @@ class SecureStrategy(Strategy):
         log(INFO, "\tScheme: %s, trust: %s", self.aggregation.scheme, self.aggregation.trust)
         log(INFO, "\tAssumption: %s", self.aggregation.assumption)
 
-    def _on_reply(self, round: int) -> OnReply:
-        replied = 0
-
-        def tell(reply: Message, problem: str | None) -> None:
-            nonlocal replied
-            replied += 1
-            node = self.session.node_of(reply)
-            self._emit(ClientReplied(round, node, replied, self._asked, problem))
-
-        return tell
-
     def _emit(self, event: Event) -> None:
         if self.observer:
             self.observer(event)
-
-
-def _floats(record: MetricRecord | None) -> dict[str, float]:
-    if record is None:
-        return {}
-    return {k: float(v) for k, v in record.items() if isinstance(v, int | float)}

@@ -32,6 +32,7 @@ from qfl.records import (
 )
 from qfl.strategies.aggregation import Aggregation
 from qfl.strategies.signed_grid import SignedGrid
+from qfl.strategies.watch import Watch
 
 
 class Session:
@@ -44,6 +45,8 @@ class Session:
         names: Names on the roster by node, where there is a roster.
         roster: Everybody's keys of this run, where the scheme needs them.
         contributions: What contributors to the present sum signed, for whoever opens it.
+        left_out: Why nodes take no part, by number.
+        watch: Scores participants, where they prove who they are.
         model: The locked global model, where the server may only pass it on.
         terms: What the next round promises, under differential privacy.
         key_holder: Who makes the keys and opens sums; None where nobody in particular does.
@@ -55,7 +58,7 @@ class Session:
         self.run = uuid.uuid4().hex
         self.clients: list[int] = []
         self.holders: list[int] = []
-        self.problems: list[str] = []
+        self.left_out: dict[int, str] = {}
         self.names: dict[int, str] = {}
         self.roster = Roster([])
         self.key_holder: int | None = None
@@ -71,6 +74,7 @@ class Session:
         self._told: dict[str, bytes] = {}
         self._informed: set[int] = set()
         self._sent_to: dict[str, int] = {}
+        self.watch: Watch | None = None
 
     @property
     def sums(self) -> SumRange:
@@ -98,15 +102,14 @@ class Session:
         roles: dict[int, dict[str, int]] = {}
         members: dict[int, Member] = {}
         statements: dict[str, bytes] = {}
-        refused = self.signed.refused if self.signed else {}
-        problems = self.problems = [f"node {node}: {why}" for node, why in refused.items()]
+        left_out = self.left_out = dict(self.signed.refused if self.signed else {})
         step = self.step("hello")
         for reply in self.collect(self.messages(nodes, step, "train", {})):
             node = self.node_of(reply)
             if reply.has_error():
-                problems.append(f"node {node}: {reason(reply)}")
+                left_out[node] = reason(reply)
             elif "roles" not in reply.content.metric_records:
-                problems.append(f"node {node}: it does not carry qfl's protect mod")
+                left_out[node] = "it does not carry qfl's protect mod"
             else:
                 try:
                     role = _roles(reply)
@@ -123,7 +126,7 @@ class Session:
                         members[node] = member
                     roles[node] = role
                 except CryptoError as error:
-                    problems.append(f"node {node}: {error}")
+                    left_out[node] = str(error)
         # Ordered by the clients' own numbers where they have any: node ids are random on some
         # engines, and a seeded choice among clients must not depend on them.
         self.clients = sorted(
@@ -132,7 +135,8 @@ class Session:
         )
         self.holders = sorted(node for node, role in roles.items() if role.get("key-holder"))
         if len(self.clients) < needed:
-            first = f"; first problem: {problems[0]}" if problems else ""
+            named = [f"; first problem: node {node}: {why}" for node, why in left_out.items()]
+            first = named[0] if named else ""
             raise FederationError(
                 f"{len(self.clients)} clients answered, at least {needed} are needed{first}"
             )

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from flwr.app import ConfigRecord
 
 from qfl.crypto import Layout
 from qfl.errors import FederationError
 from qfl.records import CONFIG
-from qfl.strategies.events import SetupFinished
+from qfl.strategies.events import Event, Joined, NotJoined, SetupFinished
 from qfl.strategies.privacy import Privacy, promise, settle
 from qfl.strategies.selection import SelectAll, SelectBySize, Selection
 from qfl.strategies.session import Session
-from qfl.strategies.sums import OnOpened, Sums
+from qfl.strategies.sums import Sums
 
 
 def prepare_sums(
@@ -24,7 +24,7 @@ def prepare_sums(
     config: ConfigRecord | None,
     privacy: Privacy,
     rounds: int,
-    on_opened: OnOpened | None = None,
+    tell: Callable[[Event], None] = lambda event: None,
 ) -> Sums:
     """Meet the clients, have keys made, count examples.
 
@@ -36,13 +36,17 @@ def prepare_sums(
         config: Goes to clients with the questions asked here.
         privacy: What is promised to clients.
         rounds: Rounds that the promise has to last for.
-        on_opened: Called with every sum that was opened.
+        tell: Called with who takes part, and every sum that was opened.
 
     Raises:
         FederationError: Somebody is missing or refuses, or there are no examples.
     """
-    sums = Sums(session, length, on_opened)
-    session.meet()
+    sums = Sums(session, length, tell)
+    try:
+        session.meet()
+    finally:
+        for event in _participants(session):
+            tell(event)
     settle(session, privacy, length, rounds)
     limbs = session.sums.limbs
     longest = max(sums.update_length + 1 + metrics * limbs, numbers * limbs, limbs)
@@ -55,6 +59,21 @@ def prepare_sums(
         if session.examples < 1:
             raise FederationError("the clients hold no examples at all")
     return sums
+
+
+def _participants(session: Session) -> Iterator[Event]:
+    """Who takes part, where they prove who they are, and who does not."""
+    if session.signed:
+        registry = session.signed.credentials.registry
+        for node in sorted({*session.clients, *session.holders}):
+            did = session.signed.did_of(node)
+            first = registry.first_of(did)
+            name = registry.policy.name_of(first) if registry.policy else first
+            parts = {"client": session.clients, "key-holder": session.holders}
+            roles = tuple(role for role, nodes in parts.items() if node in nodes)
+            yield Joined(node, did, name, roles)
+    for node, why in session.left_out.items():
+        yield NotJoined(node, why)
 
 
 def describe(sums: Sums, layout: Layout, selection: Selection) -> SetupFinished:
@@ -70,6 +89,7 @@ def describe(sums: Sums, layout: Layout, selection: Selection) -> SetupFinished:
         examples=session.examples,
         parameters=layout.length,
         notes=tuple(_notes(sums, layout, selection)),
+        proven=len({*session.clients, *session.holders}) if session.signed else 0,
         in_clear=_in_clear(sums, layout),
     )
 
@@ -84,11 +104,8 @@ def _notes(sums: Sums, layout: Layout, selection: Selection) -> Iterator[str]:
     """What is left out, and what this combination of settings lets somebody learn."""
     session = sums.session
     made = session.aggregation
-    for problem in session.problems:
-        yield f"left out: {problem}"
-    if session.signed is not None:
-        there = len({*session.clients, *session.holders})
-        yield f"{there} participants proved who they are; messages are signed and sealed"
+    for node, problem in session.left_out.items():
+        yield f"left out: node {node}: {problem}"
     if session.terms is not None:
         yield promise(session.terms, made, sums.opener.opened_by)
     if sums.mask is not None:

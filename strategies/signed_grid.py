@@ -95,6 +95,12 @@ class SignedGrid(Grid):
         registry = self.credentials.registry
         return [self.credentials.chain, *(registry.chain_of(self.did_of(one)) for one in nodes)]
 
+    def take_countersigned(self) -> tuple[Head, tuple[Countersignature, ...]]:
+        """The head that was shown last, and who signed it since this was last asked."""
+        assert self.shown is not None
+        taken, self.countersignatures = self.countersignatures, {}
+        return self.shown, tuple(taken[did] for did in sorted(taken))
+
     def take_overhead(self) -> tuple[int, int]:
         """Bytes that envelopes added since this was last asked: received, sent."""
         taken, self._bytes_up, self._bytes_down = (self._bytes_up, self._bytes_down), 0, 0

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from qfl.crypto import Arrays, Layout
+from qfl.crypto import Arrays, Layout, Step
 from qfl.errors import StorageError
+from qfl.global_model import GlobalModel, SummedUpdate, rounding_error
+from qfl.privacy import ClientLevel
 from qfl.server_optimizer import OptimizerState, ServerOptimizer
+from qfl.strategies.aggregation import OpenedSum
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,29 @@ def first_state(
     if set(resume.optimizer) != set(fresh.optimizer):
         raise StorageError("the state to resume from belongs to another server optimizer")
     return resume
+
+
+def next_state(
+    last: ServerState,
+    opened: OpenedSum,
+    step: Step,
+    level: ClientLevel | None,
+    weight: float,
+    optimizer: ServerOptimizer,
+) -> tuple[ServerState, float]:
+    """The state with the next model, and how far its mean may be from that of unrounded updates.
+
+    Args:
+        last: The state before.
+        opened: The sum of updates.
+        step: Whose sum it is.
+        level: Privacy of whole clients, where there is any.
+        weight: The contributions' weights, added up.
+        optimizer: The run's.
+    """
+    parameters = Layout.of(last.arrays).length
+    summed = SummedUpdate.of(opened.values, parameters, step.sums, level)
+    model, largest = GlobalModel(last.arrays, last.optimizer).step(summed, optimizer)
+    off = step.sums.step / (2 if step.rounding == "nearest" and level is None else 1)
+    error = rounding_error(opened.contributions, off, weight, largest)
+    return ServerState(last.round, model.arrays, model.optimizer, last.losses), error

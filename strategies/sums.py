@@ -149,6 +149,8 @@ class Sums:
             self._clear = ClearPart(step, self.mask)
             length -= self._clear.header.length
         own = self.opener.begin(step, nodes, length)
+        if self.session.watch:
+            self.session.watch.asked(step.round, own)
         return self.session.messages(own, step, kind, records, own)
 
     def gather(
@@ -173,7 +175,7 @@ class Sums:
         expected = step.header(self._length - (clear.header.length if clear else 0))
         added, problems, heard = 0, [], set()
         for reply in replies:
-            node, problem = session.node_of(reply), None
+            node, problem, raised, body = session.node_of(reply), None, None, b""
             try:
                 if reply.has_error():
                     problem = reason(reply)
@@ -191,13 +193,17 @@ class Sums:
                     heard.add(node)
                     added += 1
             except CryptoError as error:
-                problem = str(error)
+                problem, raised = str(error), error
+            if session.watch:
+                session.watch.replied(node, reply, problem, raised, body)
             if problem:
                 problems.append(f"node {node}: {problem}")
             # A node that failed may have lost the key with its state: the next message brings it.
             session.informed(node, not problem)
             if on_reply:
                 on_reply(reply, problem)
+        if session.watch:
+            session.watch.over()
         needed = needed or session.aggregation.min_clients
         if added < needed:
             first = f"; first problem: {problems[0]}" if problems else "; the others never replied"

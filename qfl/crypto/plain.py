@@ -13,7 +13,7 @@ import numpy as np
 from qfl.crypto.encoding import IntVector, SumRange, check_capacity
 from qfl.crypto.members import MemberKeys, Roster
 from qfl.crypto.scheme import KeyPair, OpensWhole, WholeSum
-from qfl.errors import ConfigError, PayloadError
+from qfl.errors import ConfigError, PayloadError, RangeError
 
 EXACT_IN_FLOAT32 = 2**24
 
@@ -97,7 +97,7 @@ class _PlainSum(WholeSum):
             )
         steps = np.frombuffer(body, dtype="<f4").astype(np.float64) / self._sums.step
         if not (np.isfinite(steps).all() and (np.abs(steps) <= self._sums.capacity).all()):
-            raise PayloadError("a plain contribution holds values out of range")
+            raise RangeError("a plain contribution holds values out of range")
         if (steps != np.rint(steps)).any():
             raise PayloadError("a plain contribution holds values off the grid")
         self._total += steps.astype(np.int64)

@@ -89,10 +89,7 @@ def _lines(path: Path, verdict: Verdict) -> list[str]:
         f"Records: {verdict.records}{' before the flaw' if verdict.flaw else ', all hold'}",
         f"Segments: {len(verdict.segments)}",
         *(f"  from line {one.line}, {one.time}, key {one.key}" for one in verdict.segments),
-        *(
-            f"Countersigned up to line {one.n} by {one.name!r}, key {one.key}"
-            for one in verdict.witnesses
-        ),
+        *_countersigned(verdict),
     ]
     if verdict.known is not None:
         said.append(
@@ -105,6 +102,16 @@ def _lines(path: Path, verdict: Verdict) -> list[str]:
             "Whether lines after it were cut off, or all written anew, the file cannot tell: keep "
             "the head elsewhere and give it with --head."
         )
+    return said
+
+
+def _countersigned(verdict: Verdict) -> list[str]:
+    """The last line that each witness has seen, those of the same line together."""
+    last = {(one.name, one.key): one.n for one in sorted(verdict.witnesses, key=lambda one: one.n)}
+    said = []
+    for n in sorted(set(last.values())):
+        names = [f"  {name!r}, key {key}" for (name, key), seen in last.items() if seen == n]
+        said += [f"Countersigned up to line {n} by {len(names)}:", *sorted(names)]
     return said
 
 

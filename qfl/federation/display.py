@@ -112,6 +112,9 @@ class RoundsDisplay:
                 f"scheme {event.scheme}, sums opened by {event.opened_by}"
             )
         )
+        if event.proven:
+            said = f"{event.proven} participants proved who they are; all messages are signed and"
+            self._print(Text(f"Identities: {said} sealed."))
         self._print(Text(f"Assumption: {event.assumption}."))
         for note in event.notes:
             self._print(Text(f"Note: {note}."))

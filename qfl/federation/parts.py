@@ -61,6 +61,7 @@ def make_strategy(config: ExperimentConfig) -> SecureStrategy:
         metrics=() if private else ("train_loss",),
         # Nobody but clients can evaluate a model that the server does not see.
         evaluate_metrics=own if asked.release == "clients" and not private else (),
+        anomalies=config.identity.anomalies,
         seed=config.seed,
     )
 

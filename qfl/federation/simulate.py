@@ -18,6 +18,7 @@ from qfl.conf.schema import ExperimentConfig
 from qfl.crypto import Arrays
 from qfl.errors import ConfigError, StorageError
 from qfl.federation import summary as summaries
+from qfl.federation.audit_events import audit_record
 from qfl.federation.baselines import plain_config, plain_title, pooled, twin_config
 from qfl.federation.display import RoundsDisplay
 from qfl.federation.engine import Watchers, run_federation
@@ -25,15 +26,8 @@ from qfl.federation.experiment import Experiment
 from qfl.federation.files import write_json
 from qfl.federation.privacy_record import LEDGER, PrivacyRecord
 from qfl.federation.run_folder import RunFolder
-from qfl.strategies import (
-    BudgetSpent,
-    ClientReplied,
-    Event,
-    RoundFinished,
-    ServerState,
-    SetupFinished,
-    SumOpened,
-)
+from qfl.identity.countersigning import Head
+from qfl.strategies import BudgetSpent, Event, RoundFinished, ServerState, SetupFinished
 
 
 def simulate(
@@ -147,42 +141,32 @@ class _Run:
             def tell(event: Event) -> None:
                 event = self._with_epsilon(event)
                 display.tell(event)
+                if record := audit_record(event):
+                    name, details = record
+                    folder.audit(name, **details)
                 if isinstance(event, SetupFinished):
                     self.setup = event
-                    folder.audit(
-                        "keys_made" if event.key_id else "setup",
-                        scheme=event.scheme,
-                        trust=event.trust,
-                        assumption=event.assumption,
-                        opened_by=event.opened_by,
-                        key_id=event.key_id,
-                    )
-                elif isinstance(event, ClientReplied):
-                    if event.error:
-                        folder.audit(
-                            "client_left_out",
-                            round=event.round,
-                            node=event.node,
-                            reason=event.error,
-                        )
                 elif isinstance(event, RoundFinished):
                     folder.record_round("main", event)
                     self.finished = event
                     if config.strategy.release == "clients":
                         self._audit_round(None)
-                elif isinstance(event, SumOpened):
-                    folder.audit("sum_opened", **asdict(event))
                 elif isinstance(event, BudgetSpent):
                     self.budget_spent = event.reason
-                    folder.audit("budget_spent", **asdict(event))
 
             def keep(state: ServerState) -> None:
                 # On record first: a crash in between shows as a round that was done twice.
                 self._audit_round(state.arrays)
                 folder.save_checkpoint(state)
 
-            watchers = Watchers(tell, keep)
+            watchers = Watchers(tell, keep, self._head)
             return run_federation(self.experiment, watchers, self.state, self.privacy.path)
+
+    def _head(self) -> Head | None:
+        """What clients countersign as they train: in the first and last round, and each tenth."""
+        coming = self.finished.round + 1 if self.finished else 1
+        last = self.experiment.config.rounds
+        return self.folder.trail.head() if coming in (1, last) or coming % 10 == 0 else None
 
     def _audit_round(self, arrays: Arrays | None) -> None:
         """Put a round on record, with the digest that a file of its model would have."""

@@ -32,13 +32,13 @@ def anomaly_scores(features: NDArray[np.float64], seed: int) -> NDArray[np.float
 
     Features are scaled by median and quartiles, and cut at ten times the distance between these,
     so that one huge value does not hide another. Two nodes are as far apart as in the feature in
-    which they differ most. A feature whose range is below 1 % of its median tells
-    nothing and is left out. Nodes that are equal would have an infinite density: everything is
-    blurred by a tenth of that distance, which is all that the seed is for.
+    which they differ most. A feature whose range is below 1 % of its median tells nothing and is
+    left out. Nodes that are equal would have an infinite density: everything is blurred by a tenth
+    of the distance between quartiles, which is all that the seed is for.
 
     Args:
         features: Of shape (nodes, features).
-        seed: Of the blur.
+        seed: Of the blur; another one each round, so that what chance does falls on all alike.
 
     Returns:
         Of shape (nodes,), in [0, 1). All 0 for fewer than 8 nodes, among which none can be told
@@ -83,7 +83,7 @@ def suspicious(features: Mapping[str, Sequence[float]], seed: int) -> dict[str, 
 
     Args:
         features: Those of each node, by its first identifier, in one order for all.
-        seed: Of the run.
+        seed: Another one each round, as for :func:`anomaly_scores`.
 
     Returns:
         Their scores, by identifier in order. None are suspicious among fewer than 8 nodes.

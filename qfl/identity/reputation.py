@@ -175,7 +175,7 @@ class Reputation:
 
     def _say(self, did: str, round: int, node: Node, by: str, reason: str) -> Change:
         _check(did, round)
-        if not by.strip() or by == SCORE or not reason.strip():
+        if by.strip() in ("", SCORE) or not reason.strip():
             raise ConfigError(
                 f"'{_printable(by)}' changes the standing of {did} for '{_printable(reason)}'; "
                 f"name who does it, other than '{SCORE}', and why"

@@ -48,7 +48,7 @@ class Node:
         seen: How often each thing was observed in this round.
         standing: Where it stands.
         held: Whether an operator quarantined it, so that no fading ends that.
-        before: Whether it was in quarantine at the end of an earlier round.
+        been_quarantined: Whether it was in quarantine at the end of an earlier round.
 
     Example:
         >>> node = Node(seen={Observation.VIOLATION: 40})
@@ -65,7 +65,7 @@ class Node:
     seen: dict[Observation, int] = field(default_factory=dict)
     standing: Standing = Standing.GOOD
     held: bool = False
-    before: bool = False
+    been_quarantined: bool = False
 
     def tally(self, rules: Rules) -> Tally:
         """The numbers with this round's.
@@ -91,7 +91,7 @@ class Node:
         self.blame, self.suspicion = now.blame * left, now.suspicion * left
         self.lasting = now.lasting * 0.5 ** (rounds / (MEMORY * rules.half_life))
         self.seen = {}
-        self.before |= self.standing is Standing.QUARANTINED
+        self.been_quarantined |= self.standing is Standing.QUARANTINED
 
     def due(self, rules: Rules) -> Standing:
         """The best standing that its numbers allow, wherever it stands.
@@ -100,7 +100,7 @@ class Node:
         """
         now = self.tally(rules)
         if now.blame >= rules.quarantine:
-            again = self.before and now.lasting >= rules.expel
+            again = self.been_quarantined and now.lasting >= rules.expel
             return Standing.EXPELLED if again else Standing.QUARANTINED
         return Standing.WARNED if now.score >= rules.warn else Standing.GOOD
 

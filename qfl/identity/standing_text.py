@@ -65,9 +65,9 @@ def _node(value: object, did: str, rules: Rules) -> Node:
     check_did(did)
     what = f"the entry of {did}"
     entry = _map(value, {field.name for field in fields(Node)}, what)
-    seen, held, before = entry["seen"], entry["held"], entry["before"]
-    if not (isinstance(held, bool) and isinstance(before, bool) and isinstance(seen, dict)):
-        raise ValueError(f"{what} has a wrong kind of held, before or seen")
+    seen, held, been = entry["seen"], entry["held"], entry["been_quarantined"]
+    if not (isinstance(held, bool) and isinstance(been, bool) and isinstance(seen, dict)):
+        raise ValueError(f"{what} has a wrong kind of held, been_quarantined or seen")
     for kind, count in seen.items():
         possible = kind != Observation.DECLINED and type(count) is int
         if not possible or not 0 < count <= _LARGEST_COUNT:
@@ -79,7 +79,7 @@ def _node(value: object, did: str, rules: Rules) -> Node:
         seen={Observation(kind): count for kind, count in seen.items()},
         standing=Standing(entry["standing"]),
         held=held,
-        before=before,
+        been_quarantined=been,
     )
     if node.suspicion > rules.warn or node.blame > node.lasting:
         raise ValueError(f"{what} has numbers that do not come about")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from qfl.crypto import Header, Member, Roster, Step
 from qfl.crypto.members import MOST_MEMBERS
-from qfl.identity.canonical import decode, encode
+from qfl.identity.canonical import Value, decode, encode
 from qfl.identity.credentials import Credentials
 from qfl.identity.envelope import Place
 from qfl.identity.refusal import Refusal, RefusedError
@@ -226,7 +226,7 @@ def statements_from_bytes(data: bytes) -> list[bytes]:
     return found
 
 
-def _contribution(header: Header, digest: bytes) -> dict[str, bytes | str | int]:
+def _contribution(header: Header, digest: bytes) -> Value:
     return {"length": header.length, "terms": header.terms, "digest": digest}
 
 

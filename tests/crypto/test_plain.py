@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import arrays
 
 from qfl.crypto import Plain, SumRange, make_scheme
-from qfl.errors import ConfigError, PayloadError, RangeError
+from qfl.errors import ConfigError, CryptoError, PayloadError, RangeError
 
 SUMS = SumRange(fraction_bits=20, bound=2.0, additions=10)
 # The bound, and a rounding by each contribution.
@@ -61,7 +61,7 @@ def test_protect_refuses_values_past_the_capacity(value: int) -> None:
 def test_contributions_off_the_grid_or_out_of_range_are_refused(value: float, words: str) -> None:
     total = SCHEME.accumulator(2, b"")
     total.add(SCHEME.protect(np.array([5, 6]), b""))
-    with pytest.raises(PayloadError, match=words):
+    with pytest.raises(CryptoError, match=words):
         total.add(np.array([0.0, value], dtype="<f4").tobytes())
     assert SCHEME.open(total.result(), 2, b"").tolist() == [5, 6]
 

@@ -77,7 +77,7 @@ def test_a_run_folder_holds_everything(
     assert summary["baseline"]["pooled"]["name"] == "logistic regression"
     events = [json.loads(line)["event"] for line in (folder / "audit.jsonl").open()]
     set_up = ["segment_started", "run_started", "sum_opened", "sum_opened", "keys_made"]
-    rounds = ["sum_opened", "round_finished"] * 3
+    rounds = ["clients_selected", "sum_opened", "round_finished"] * 3
     assert events == [*set_up, "round_finished", *rounds, "run_finished"]
     output = console.file.getvalue()  # type: ignore[attr-defined]
     assert "Held-out accuracy after 3 rounds" in output

@@ -62,6 +62,7 @@ def run_signed(
     head: Callable[[], Head | None] = lambda: None,
     patience: float = 20.0,
     workers: int = 2,
+    observer: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> SignedRun:
     """Run a toy federation with identities.
@@ -75,13 +76,20 @@ def run_signed(
         head: Head of an audit trail.
         patience: Seconds that nodes have to introduce themselves.
         workers: Clients that compute at the same time.
+        observer: Called with every event.
         options: For ``strategy.start``.
     """
     identities = identities or identities_for(strategy.aggregation, toy.nodes)
     nodes = len(identities.nodes)
     toy.mods = mods_for(identities, toy.nodes)
     events: list[Event] = []
-    strategy.observer = events.append
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        if observer:
+            observer(event)
+
+    strategy.observer = tell
     with LocalGrid(toy.app(), nodes, workers=workers) as local:
         grid = SignedGrid(around(local), identities.server, patience=patience, head=head)
         result = strategy.start(grid, record_of(toy.initial), num_rounds=rounds, **options)
