@@ -106,8 +106,7 @@ class SignMod:
 
     def _introduce(self, message: Message, context: Context, own: Credentials) -> Message:
         """Learn who the server is, and say who this node is."""
-        _update(message.content, own)
-        own.registry.admit(chain_from_bytes(record_bytes(message.content, CHAIN)))
+        _acquaint(message.content, own)
         expected = Expected(None, role="server", sealed=False)
         head, payload = _opened(message, expected, own)
         own.permit(head.sender, "serve")
@@ -117,6 +116,10 @@ class SignMod:
         talk = Conversation.of(context).entered(asked.session, head.sender)
         talk = talk.heard(head.id, head.place)
         talk.keep(context)
+        for name in (CHAIN, POLICY, REVOCATIONS):
+            context.state.pop(name, None)
+            if name in message.content:
+                context.state[name] = message.content[name]
         answer = Enclosed(asked.kind, context.node_id, asked.session, RecordDict(), head.id)
         content = RecordDict(
             {
@@ -140,6 +143,9 @@ def _open(
         raise RefusedError(
             Refusal.UNKNOWN_SENDER, "a message came from a server that did not introduce itself"
         )
+    if not own.registry.knows(talk.server):
+        # Another process of this node met the server.
+        _acquaint(context.state, own)
     expected = Expected(None, role="server", sender=talk.server)
     head, payload = _opened(message, expected, own)
     asked = Enclosed.from_bytes(payload)
@@ -183,8 +189,8 @@ def _check_addressed(asked: Enclosed, message: Message, context: Context) -> Non
         raise RefusedError(Refusal.REQUEST, "an answer came where a request belongs")
 
 
-def _update(content: RecordDict, own: Credentials) -> None:
-    """Take the operator's newer words, which a server may only pass on."""
+def _acquaint(content: RecordDict, own: Credentials) -> None:
+    """Learn who the server is, and the operator's newer words, which it may only pass on."""
     registry, now = own.registry, own.now()
     if REVOCATIONS in content:
         fresh = RevocationList.from_bytes(record_bytes(content, REVOCATIONS))
@@ -195,6 +201,7 @@ def _update(content: RecordDict, own: Credentials) -> None:
         policy = Policy.from_bytes(record_bytes(content, POLICY))
         if registry.policy is None or policy.sequence >= registry.policy.sequence:
             registry.enrol(policy, now)
+    registry.admit(chain_from_bytes(record_bytes(content, CHAIN)))
 
 
 def _seal(answer: Enclosed, place: Place, server: str, own: Credentials) -> ArrayRecord:

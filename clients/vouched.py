@@ -6,9 +6,10 @@ Everything here passes through the server, which is why it is signed by those wh
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 
-from flwr.app import Context, Message
+from flwr.app import ConfigRecord, Context, Message
 
 from qfl.clients.sign import server_of
 from qfl.crypto import Committee, Header, Member, Roster, Step
@@ -56,23 +57,36 @@ def acquaint(message: Message, context: Context, credentials: Credentials) -> No
     Raises:
         RefusedError: Somebody is not pinned, or tells another story than before.
     """
-    held = record_bytes(context.state, PEOPLE) if PEOPLE in context.state else None
-    known = [] if held is None else people_from_bytes(held)
-    if PEOPLE in message.content:
-        fresh = people_from_bytes(record_bytes(message.content, PEOPLE))
-        for chain in fresh:
-            credentials.registry.admit(chain)
-        del message.content[PEOPLE]
-        by_first = {chain[0].did: chain for chain in [*known, *fresh]}
-        context.state[PEOPLE] = bytes_record(people_to_bytes(by_first.values()), "people")
+    _recall(context, credentials)
+    if PEOPLE not in message.content:
         return
-    for chain in known:
-        # Another process of this node may have learned it; some of them may count no longer.
-        with suppress(RefusedError):
-            credentials.registry.find(chain[-1].did)
-            continue
+    fresh = people_from_bytes(record_bytes(message.content, PEOPLE))
+    for chain in fresh:
+        credentials.registry.admit(chain)
+    del message.content[PEOPLE]
+    held = context.state.config_records.get(PEOPLE)
+    before = [] if held is None else people_from_bytes(_bytes(held["chains"]))
+    by_first = {chain[0].did: chain for chain in [*before, *fresh]}
+    chains = people_to_bytes(by_first.values())
+    digest = hashlib.sha256(chains).hexdigest()
+    context.state[PEOPLE] = ConfigRecord({"chains": chains, "digest": digest})
+    credentials.acquainted.add(digest)
+
+
+def _recall(context: Context, credentials: Credentials) -> None:
+    """Learn what another process of this node has learned; some may count no longer."""
+    held = context.state.config_records.get(PEOPLE)
+    if held is None or held["digest"] in credentials.acquainted:
+        return
+    for chain in people_from_bytes(_bytes(held["chains"])):
         with suppress(RefusedError):
             credentials.registry.admit(chain)
+    credentials.acquainted.add(str(held["digest"]))
+
+
+def _bytes(value: object) -> bytes:
+    assert isinstance(value, bytes)
+    return value
 
 
 def check_told(step: Step, message: Message, context: Context, credentials: Credentials) -> None:

@@ -35,6 +35,7 @@ class Credentials:
         registry: Whom it knows, and what they may do.
         floor: Weakest terms on which it takes part.
         guard: Messages that were opened before.
+        acquainted: Digests of the participants' descriptions that the registry was given.
         now: The clock, in seconds since 1970 in UTC.
     """
 
@@ -43,6 +44,7 @@ class Credentials:
     registry: Registry
     floor: Floor = field(default_factory=Floor)
     guard: ReplayGuard = field(default_factory=ReplayGuard)
+    acquainted: set[str] = field(default_factory=set)
     now: Callable[[], float] = time.time
 
     @staticmethod

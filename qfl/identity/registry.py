@@ -164,6 +164,10 @@ class Registry:
                         )
             self._now = replace(self._now, pinned=pinned, policy=policy)
 
+    def knows(self, did: str) -> bool:
+        """Whether a node has been described here, whether or not it counts still."""
+        return did in self._now.first
+
     def find(self, did: str) -> Description:
         """The description of a node, whether or not it counts still.
 

@@ -69,7 +69,7 @@ class Lossy:
 
 
 def federation(make_toy: Callable[..., Any], seed: int) -> tuple[SecureStrategy, Any, list[Event]]:
-    """Ten clients, of whom nodes 3 and 8 break the protocol, and data that have little in common."""
+    """Ten clients with little in common, of whom nodes 3 and 8 break the protocol."""
     scheme = "plain" if seed % 2 else "masking"
     made = Aggregation(scheme, grid_bits=14, min_clients=3, bound=8.0, corrupted=0.0, dropout=0.4)
     random = np.random.default_rng(seed)
