@@ -10,6 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 
 from qfl.clients import fitting, keeping, noising
 from qfl.clients.keys import box_info, member_keys, public_key, roster_of
+from qfl.clients.vouched import contributors
 from qfl.crypto import Committee, CommitteeMember, Step, box_for, unpack
 from qfl.crypto.agreement import Request
 from qfl.crypto.members import NAME_BYTES
@@ -132,7 +133,7 @@ def _share_info(step: Step) -> bytes:
 def _member(step: Step, context: Context) -> CommitteeMember:
     held = context.state.config_records.get(_SIGNED)
     signed = json.loads(str(held["signed"])) if held and held["run"] == step.run else {}
-    roster = roster_of(step, context)
+    roster = contributors(roster_of(step, context), context)
     keys = member_keys(step, context)
     return CommitteeMember(keys, _committee(step, context), roster, step.min_clients, signed)
 

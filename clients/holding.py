@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 
 from qfl.clients import fitting, keeping, noising, vouched
 from qfl.clients.keys import box_info, roster_of
+from qfl.clients.vouched import contributors
 from qfl.crypto import KeyHolder, KeyPair, Step, box_for, make_scheme, unpack
 from qfl.errors import MisfitError, OpeningRefusedError
 from qfl.identity.credentials import Credentials
@@ -95,7 +96,7 @@ def open_sum(
         KeyPair(public, secret, str(held["key-id"])),
         step.min_clients,
         json.loads(str(held["opened"])),
-        roster_of(step, context) if step.scheme == "hybrid" else None,
+        contributors(roster_of(step, context), context) if step.scheme == "hybrid" else None,
     )
     payload = record_bytes(message.content, PAYLOAD)
     header, _ = unpack(payload)
@@ -105,7 +106,7 @@ def open_sum(
     # packed the label is what the server says it is; under hybrid clients signed it.
     keeps = step.release == "clients" and header.step == "train"
     noises = noising.adds_noise(step)
-    noising.check_asked(asked, step, header, context)
+    noising.check_asked(asked, step, header, context, vouched=credentials is not None)
     fitting.check_not_told(header, context)
     values = holder.open(payload)
     held["opened"] = holder.opened_json()

@@ -11,7 +11,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from numpy.typing import NDArray
 
-from qfl.clients.vouched import check_told
+from qfl.clients.vouched import KEPT, check_still, check_told
 from qfl.crypto import MemberKeys, Roster, Step, open_box
 from qfl.errors import PayloadError
 from qfl.identity.credentials import Credentials
@@ -71,10 +71,10 @@ def learn(
     held = context.state.config_records.get(_RUN)
     if held is None or held["run"] != step.run:
         _begin(step, context)
-    elif held["terms"] != _terms(step):
+    elif held["terms"] != step.terms:
         raise PayloadError(
             f"the server changed the terms of run {step.run}: they were {held['terms']!s} and are "
-            f"now {_terms(step)}"
+            f"now {step.terms}"
         )
     if credentials is None:
         message.content.pop(PEOPLE, None)
@@ -95,6 +95,8 @@ def learn(
             _check_choice(step, context)
         context.state[name] = bytes_record(told, "told")
         del message.content[name]
+    if credentials is not None:
+        check_still(step, context, credentials)
     if step.step == "train":
         context.state.config_records[_RUN]["trained"] = True
 
@@ -108,18 +110,10 @@ def _begin(step: Step, context: Context) -> None:
             f"run {step.run} ended for this node when another one began: it has forgotten what "
             "that run started with"
         )
-    for name in (*TOLD, PEOPLE):
+    for name in (*TOLD, *KEPT):
         context.state.pop(name, None)
     context.state[_RUN] = ConfigRecord(
-        {"run": step.run, "terms": _terms(step), "left": left, "trained": False}
-    )
-
-
-def _terms(step: Step) -> str:
-    """What does not change in a run, once a node has heard of it."""
-    return (
-        f"scheme {step.scheme}, trust {step.trust}, release {step.release}, at least "
-        f"{step.min_clients} clients, bound {step.bound:g}, grid 2^-{step.fraction_bits}"
+        {"run": step.run, "terms": step.terms, "left": left, "trained": False}
     )
 
 

@@ -20,17 +20,20 @@ def adds_noise(step: Step) -> bool:
     return bool(step.privacy) and Terms.from_json(step.privacy).mechanism == "central"
 
 
-def check_asked(asked: Step, step: Step, header: Header, context: Context) -> None:
+def check_asked(
+    asked: Step, step: Step, header: Header, context: Context, *, vouched: bool = False
+) -> None:
     """Refuse a sum that clients gave on other terms; where noise is added, any but of updates.
 
-    Under ``hybrid`` clients signed the terms that ``header`` names. Under ``ckks`` and ``packed``
-    it is the server who says so, and is trusted to.
+    Under ``hybrid`` clients signed the terms that ``header`` names; with identities they do under
+    every scheme. Otherwise it is the server who says so, and is trusted to.
 
     Args:
         asked: What the server asks for now.
         step: What the keys were made for.
         header: Of the sum.
         context: This node's.
+        vouched: Whether contributors signed the header's terms.
 
     Raises:
         OpeningRefusedError: Names what differs.
@@ -43,7 +46,7 @@ def check_asked(asked: Step, step: Step, header: Header, context: Context) -> No
         )
     if noises and released is not None and header.round <= int(str(released["round"])):
         return  # answered as before, or refused, by :func:`finished`
-    signed = noises or step.scheme == "hybrid"
+    signed = vouched or noises or step.scheme == "hybrid"
     if (
         adds_noise(asked) != noises
         or (signed and asked.weights != header.terms)

@@ -192,6 +192,8 @@ class ProtectMod:
                 f"step {step.step} does not go with a message of type '{kind}': a trained model "
                 "could be summed as if it were a statistic"
             )
+        if own is not None:
+            own.permit(own.did, "train")
         step = _bound(step, message)
         terms = self._accounts.agree(step)
         key = protecting_key(step, context)

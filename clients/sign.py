@@ -23,13 +23,11 @@ from qfl.enveloped import (
     place_of,
 )
 from qfl.errors import QflError
-from qfl.identity.countersigning import Countersignature, Head, countersign
+from qfl.identity.countersigning import countersign
 from qfl.identity.credentials import Credentials, chain_from_bytes, chain_to_bytes
 from qfl.identity.envelope import Envelope, Expected, Place
-from qfl.identity.opening import open_envelope
 from qfl.identity.policy import Policy
 from qfl.identity.refusal import Refusal, RefusedError
-from qfl.identity.replay import ReplayGuard
 from qfl.identity.revocation import RevocationList
 from qfl.records import bytes_record, record_bytes
 
@@ -74,23 +72,9 @@ class SignMod:
         countersigned = None
         if asked.head is not None:
             talk = talk.shown(asked.head)
-            countersigned = _countersign(asked.head, own)
+            countersigned = countersign(asked.head, own.did, own.identity.signing)
         message.content = asked.content
-        before = _copied(context.state)
-        refused, content = "", RecordDict()
-        try:
-            reply = call_next(message, context)
-            if reply.has_error():
-                refused = str(reply.error.reason or f"error code {reply.error.code}")
-            else:
-                content = reply.content
-        except QflError as error:
-            refused = str(error) or type(error).__name__
-        except Exception as error:
-            refused = f"{type(error).__name__}: {error}"
-        if refused:
-            # As if the message had not come, but for the note that it did.
-            context.state, content = before, RecordDict()
+        content, refused = _answer(message, context, call_next)
         talk.keep(context)
         answer = Enclosed(
             kind=asked.kind,
@@ -107,20 +91,18 @@ class SignMod:
     def _introduce(self, message: Message, context: Context, own: Credentials) -> Message:
         """Learn who the server is, and say who this node is."""
         _acquaint(message.content, own)
-        expected = Expected(None, role="server", sealed=False)
-        head, payload = _opened(message, expected, own)
+        head, payload = own.open(envelope_of(message.content), Expected(None, sealed=False))
         own.permit(head.sender, "serve")
         asked = Enclosed.from_bytes(payload)
         _check_addressed(asked, message, context)
         head.place.check(Place(asked.session, 0, INTRODUCTION))
         talk = Conversation.of(context).entered(asked.session, head.sender)
-        talk = talk.heard(head.id, head.place)
-        talk.keep(context)
+        talk.heard(asked.number).keep(context)
         for name in (CHAIN, POLICY, REVOCATIONS):
             context.state.pop(name, None)
             if name in message.content:
                 context.state[name] = message.content[name]
-        answer = Enclosed(asked.kind, context.node_id, asked.session, RecordDict(), head.id)
+        answer = Enclosed(asked.kind, context.node_id, asked.session, RecordDict(), request=head.id)
         content = RecordDict(
             {
                 ENVELOPE: _seal(answer, head.place, head.sender, own),
@@ -146,8 +128,8 @@ def _open(
     if not own.registry.knows(talk.server):
         # Another process of this node met the server.
         _acquaint(context.state, own)
-    expected = Expected(None, role="server", sender=talk.server)
-    head, payload = _opened(message, expected, own)
+    head, payload = own.open(envelope_of(message.content), Expected(None, sender=talk.server))
+    own.permit(head.sender, "serve")
     asked = Enclosed.from_bytes(payload)
     _check_addressed(asked, message, context)
     if asked.session != talk.session:
@@ -157,19 +139,22 @@ def _open(
             f"session {talk.session!a}",
         )
     head.place.check(place_of(asked.content, asked.session, asked.kind))
-    return talk.heard(head.id, head.place), head, asked
+    return talk.heard(asked.number), head, asked
 
 
-def _opened(message: Message, expected: Expected, own: Credentials) -> tuple[Envelope, bytes]:
-    # What was opened is kept in the node's state, which outlives the process where nodes do.
-    return open_envelope(
-        envelope_of(message.content),
-        expected,
-        own.registry,
-        own.now(),
-        identity=own.identity,
-        guard=ReplayGuard(),
-    )
+def _answer(message: Message, context: Context, call_next: Next) -> tuple[RecordDict, str]:
+    """What the node answers, or why it does nothing."""
+    before = _copied(context.state)
+    try:
+        reply = call_next(message, context)
+    except Exception as error:
+        # As if the message had not come, but for the note that it did.
+        context.state = before
+        said = str(error) if isinstance(error, QflError) else f"{type(error).__name__}: {error}"
+        return RecordDict(), said or type(error).__name__
+    if reply.has_error():
+        return RecordDict(), str(reply.error.reason or f"error code {reply.error.code}")
+    return reply.content, ""
 
 
 def _check_addressed(asked: Enclosed, message: Message, context: Context) -> None:
@@ -208,10 +193,6 @@ def _seal(answer: Enclosed, place: Place, server: str, own: Credentials) -> Arra
     receiver = own.registry.known(server, own.now())
     _, sealed = own.seal(answer.to_bytes(), place, [receiver])
     return bytes_record(sealed, "envelope")
-
-
-def _countersign(head: Head, own: Credentials) -> Countersignature:
-    return countersign(head, own.did, own.identity.signing)
 
 
 def _copied(state: RecordDict) -> RecordDict:

@@ -1,13 +1,13 @@
-"""What a node keeps of the server that it talks to: which one, and what was said already."""
+"""What a node keeps of the servers that it talks to: in which session it is, and how far."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from flwr.app import ConfigRecord, Context
 
 from qfl.identity.countersigning import Head
-from qfl.identity.envelope import ID_BYTES, Place
 from qfl.identity.refusal import Refusal, RefusedError
 
 _STATE = "qfl-signed"
@@ -15,24 +15,20 @@ _STATE = "qfl-signed"
 
 @dataclass(frozen=True)
 class Conversation:
-    """With one server, in one session.
+    """With one server at a time.
 
     Attributes:
-        session: Which.
-        server: The server's identifier.
-        left: Earlier sessions, none of which comes back.
-        seen: Ids of the messages that were opened, one after the other.
-        run: Run of the last message.
-        round: Latest round of that run.
+        server: The server's identifier; empty before one introduced itself.
+        sessions: The latest session of each server, by identifier. They are named by the time at
+            which they began, so that none of before comes back.
+        number: Of the latest message in the session. A server counts up, so that what is sent
+            again, or comes late, is not taken.
         head: Latest head of the server's audit trail.
     """
 
-    session: str = ""
     server: str = ""
-    left: tuple[str, ...] = ()
-    seen: bytes = b""
-    run: str = ""
-    round: int = 0
+    sessions: Mapping[str, str] = field(default_factory=dict)
+    number: int = 0
     head: Head | None = None
 
     @staticmethod
@@ -41,17 +37,13 @@ class Conversation:
         held = context.state.config_records.get(_STATE)
         if held is None:
             return Conversation()
-        left, seen, n = held["left"], held["seen"], held["head-n"]
-        assert isinstance(left, list) and isinstance(seen, bytes) and isinstance(n, int)
-        head = Head(str(held["head-run"]), n, str(held["head-digest"])) if n else None
+        servers, sessions, n = held["servers"], held["sessions"], held["head-n"]
+        assert isinstance(servers, list) and isinstance(sessions, list) and isinstance(n, int)
         return Conversation(
-            session=str(held["session"]),
             server=str(held["server"]),
-            left=tuple(map(str, left)),
-            seen=seen,
-            run=str(held["run"]),
-            round=int(str(held["round"])),
-            head=head,
+            sessions=dict(zip(map(str, servers), map(str, sessions), strict=True)),
+            number=int(str(held["number"])),
+            head=Head(str(held["head-run"]), n, str(held["head-digest"])) if n else None,
         )
 
     def keep(self, context: Context) -> None:
@@ -59,61 +51,52 @@ class Conversation:
         head = self.head or Head("", 0, "")
         context.state[_STATE] = ConfigRecord(
             {
-                "session": self.session,
                 "server": self.server,
-                "left": list(self.left),
-                "seen": self.seen,
-                "run": self.run,
-                "round": self.round,
+                "servers": list(self.sessions),
+                "sessions": list(self.sessions.values()),
+                "number": self.number,
                 "head-run": head.run,
                 "head-n": head.n,
                 "head-digest": head.digest,
             }
         )
 
+    @property
+    def session(self) -> str:
+        """The session with the present server; empty before there is one."""
+        return self.sessions.get(self.server, "")
+
     def entered(self, session: str, server: str) -> Conversation:
         """The conversation after a server introduced itself.
 
         Raises:
-            RefusedError: That session is over.
+            RefusedError: That session began before one that this node knows.
         """
-        if session in self.left:
+        last = self.sessions.get(server, "")
+        if session < last:
             raise RefusedError(
                 Refusal.REPLAYED,
-                f"session {session!a} of {server} is over for this node: it has gone on to another",
+                f"session {session!a} of {server} began before session {last!a}, in which this "
+                "node was already",
             )
-        if session == self.session and server == self.server:
+        if (session, server) == (self.session, self.server):
             return self
-        left = (*self.left, self.session) if self.session else self.left
         # The trail of a resumed run goes on, so its head is kept.
-        return Conversation(session, server, left, head=self.head)
+        return Conversation(server, {**self.sessions, server: session}, head=self.head)
 
-    def heard(self, message: bytes, place: Place) -> Conversation:
-        """The conversation after a message.
-
-        Args:
-            message: Its id.
-            place: Where it belongs.
+    def heard(self, number: int) -> Conversation:
+        """The conversation after a message of this number.
 
         Raises:
-            RefusedError: It was opened before, or is of a round that is over.
+            RefusedError: One of this number or a later one was heard.
         """
-        ids = {self.seen[at : at + ID_BYTES] for at in range(0, len(self.seen), ID_BYTES)}
-        if message in ids:
+        if number <= self.number:
             raise RefusedError(
-                Refusal.REPLAYED, f"message {message.hex()} of {self.server} was opened before"
+                Refusal.REPLAYED,
+                f"message {number} of {self.server} came after message {self.number}: it was sent "
+                "again, or late",
             )
-        if place.run == self.run and place.round < self.round:
-            raise RefusedError(
-                Refusal.ROUND,
-                f"a message of round {place.round} came late: this node is in round {self.round} "
-                f"of run {self.run}",
-            )
-        told = replace(self, seen=self.seen + message)
-        # What belongs to no run has no round either.
-        return (
-            told if place.run == self.session else replace(told, run=place.run, round=place.round)
-        )
+        return replace(self, number=number)
 
     def shown(self, head: Head) -> Conversation:
         """The conversation after the server showed the head of its audit trail.

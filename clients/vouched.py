@@ -17,6 +17,7 @@ from qfl.errors import PayloadError
 from qfl.identity.credentials import Credentials, people_from_bytes, people_to_bytes
 from qfl.identity.refusal import Refusal, RefusedError
 from qfl.identity.vouching import (
+    able,
     check_contributions,
     check_keys,
     check_may_open,
@@ -38,6 +39,12 @@ from qfl.records import (
     bytes_record,
     record_bytes,
 )
+
+_DIDS = "qfl-dids"
+_TRAINS = "qfl-trains"
+_HOLDER = "qfl-holder"
+KEPT = (_DIDS, _TRAINS, _HOLDER, PEOPLE)
+"""What is kept of a run, besides what everybody is told."""
 
 
 def insist(step: Step, context: Context, credentials: Credentials) -> None:
@@ -96,15 +103,17 @@ def check_told(step: Step, message: Message, context: Context, credentials: Cred
         RefusedError: A member or a key of the run is not vouched for by somebody who may be it.
     """
     acquaint(message, context, credentials)
-    if (roster := _fresh(ROSTER, message, context)) is not None:
-        check_roster(Roster.from_bytes(roster), _members(message, context), step, credentials)
+    if (told := _fresh(ROSTER, message, context)) is not None:
+        roster = Roster.from_bytes(told)
+        dids = check_roster(roster, _members(message, context), step, credentials)
+        context.state[_DIDS] = ConfigRecord({"names": list(dids), "dids": list(dids.values())})
     public, box = (_fresh(name, message, context) for name in (KEY, BOX))
     if public is None and box is None:
         return
     if public is None:
         public = record_bytes(context.state, KEY)
     if step.trust == "committee":
-        _check_committee(public, step, message, context, credentials)
+        _check_committee(public, context, credentials)
     if step.trust != "committee" or box is not None:
         holder = message.content if VOUCHED_KEYS in message.content else context.state
         if VOUCHED_KEYS not in holder:
@@ -113,7 +122,8 @@ def check_told(step: Step, message: Message, context: Context, credentials: Cred
                 f"the server sent keys of run {step.run} that nobody vouches for",
             )
         vouched = record_bytes(holder, VOUCHED_KEYS)
-        check_keys(public, box or b"", vouched, step, credentials)
+        did = check_keys(public, box or b"", vouched, step, credentials)
+        context.state[_HOLDER] = ConfigRecord({"did": did})
 
 
 def _fresh(name: str, message: Message, context: Context) -> bytes | None:
@@ -126,6 +136,52 @@ def _fresh(name: str, message: Message, context: Context) -> bytes | None:
     return told
 
 
+def check_still(step: Step, context: Context, credentials: Credentials) -> None:
+    """Make sure that who was relied on at the beginning may be relied on still.
+
+    Raises:
+        RefusedError: Whoever made the keys was revoked, has expired or may not open any more; so
+            may members of the committee, or under masks anybody.
+    """
+    registry = credentials.registry
+    held = context.state.config_records.get(_HOLDER)
+    if held is not None:
+        check_may_open(registry.present(str(held["did"])), credentials)
+    dids = _dids_of(context)
+    trains = able(dids, "train", credentials)
+    gone = [did for name, did in dids.items() if name not in trains]
+    if step.scheme == "masking" and gone:
+        raise RefusedError(
+            Refusal.PERMISSION,
+            f"{gone[0]} may not train, or no longer, and everybody masks with it in run "
+            f"{step.run}: start another without it",
+        )
+    if step.trust == "committee" and KEY in context.state:
+        for name in Committee.from_bytes(record_bytes(context.state, KEY)).names:
+            check_may_open(registry.present(dids[name]), credentials)
+    context.state[_TRAINS] = ConfigRecord({"names": trains})
+
+
+def contributors(roster: Roster, context: Context) -> Roster:
+    """Those of a roster who may contribute; all of it where nobody proves who it is."""
+    held = context.state.config_records.get(_TRAINS)
+    if held is None:
+        return roster
+    names = held["names"]
+    assert isinstance(names, list)
+    return Roster(roster.member(str(name)) for name in names)
+
+
+def _dids_of(context: Context) -> dict[str, str]:
+    """Who stands behind each name on the run's roster, as it was checked."""
+    held = context.state.config_records.get(_DIDS)
+    if held is None:
+        return {}
+    names, dids = held["names"], held["dids"]
+    assert isinstance(names, list) and isinstance(dids, list)
+    return dict(zip(map(str, names), map(str, dids), strict=True))
+
+
 def _members(message: Message, context: Context) -> list[bytes]:
     held = message.content if VOUCHED_MEMBERS in message.content else context.state
     if VOUCHED_MEMBERS not in held:
@@ -133,13 +189,9 @@ def _members(message: Message, context: Context) -> list[bytes]:
     return statements_from_bytes(record_bytes(held, VOUCHED_MEMBERS))
 
 
-def _check_committee(
-    public: bytes, step: Step, message: Message, context: Context, credentials: Credentials
-) -> None:
+def _check_committee(public: bytes, context: Context, credentials: Credentials) -> None:
     """A committee is made of members of the run who may open."""
-    told = message.content if ROSTER in message.content else context.state
-    roster = Roster.from_bytes(record_bytes(told, ROSTER))
-    dids = check_roster(roster, _members(message, context), step, credentials)
+    dids = _dids_of(context)
     for name in Committee.from_bytes(public).names:
         if name not in dids:
             raise RefusedError(

@@ -31,7 +31,9 @@ INTRODUCTION_TYPE = "train"
 """Flower's type of it: one that every app has, or Flower answers before the mod is asked."""
 _MOST_HEAD = 1 << 16
 _MOST_TEXT = 4096
-_KEYS = frozenset({"kind", "node", "session", "request", "refused", "head", "countersignature"})
+_KEYS = frozenset(
+    {"kind", "node", "session", "number", "request", "refused", "head", "countersignature"}
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Enclosed:
         node: Number of the node that it goes to or comes from.
         session: One for each grid of a server; messages of another are not taken.
         content: Flower records.
+        number: Counts the server's messages of a session up; 0 in an answer.
         request: Id of the envelope that is answered; empty in a request.
         refused: Why nothing was done; empty where something was.
         head: Head of the server's audit trail, to be countersigned.
@@ -53,6 +56,7 @@ class Enclosed:
     node: int
     session: str
     content: RecordDict
+    number: int = 0
     request: bytes = b""
     refused: str = ""
     head: Head | None = None
@@ -71,6 +75,7 @@ class Enclosed:
                 "kind": self.kind,
                 "node": str(self.node),
                 "session": self.session,
+                "number": self.number,
                 "request": self.request,
                 "refused": self.refused[:_MOST_TEXT],
                 "head": head,
@@ -104,6 +109,7 @@ class Enclosed:
             node=int(node),
             session=read.text("session"),
             content=content,
+            number=read.number("number"),
             request=read.octets("request"),
             refused=read.text("refused", _MOST_TEXT),
             head=_head(read.values("head", 3)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
@@ -49,22 +50,33 @@ class Introductions:
         grid: The grid.
         credentials: The server's.
         session: Text that stands for the grid.
+        numbers: Of the server's messages in it.
         patience: Seconds that a node has to answer.
 
     Attributes:
         refused: Why nodes are not there, by number.
     """
 
-    def __init__(self, grid: Grid, credentials: Credentials, session: str, patience: float) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        credentials: Credentials,
+        session: str,
+        numbers: Iterator[int],
+        patience: float,
+    ) -> None:
         self._grid, self._own, self._session = grid, credentials, session
-        self._patience = patience
+        self._numbers, self._patience = numbers, patience
         self.refused: dict[int, str] = {}
         self._dids: dict[int, str] = {}
+        self._firsts: dict[int, str] = {}
+        self._present: set[int] = set()
         self._waiting: dict[str, _Asked] = {}
         self._attempts: dict[int, int] = {}
+        self._forgotten: set[int] = set()
 
     def did_of(self, node: int) -> str:
-        """The identifier of a node.
+        """The identifier of a node, also of one that has left since.
 
         Raises:
             RefusedError: It did not introduce itself.
@@ -76,13 +88,28 @@ class Introductions:
             )
         return self._dids[node]
 
+    def first_of(self, node: int) -> str:
+        """The first identifier of a node, which no rotation changes.
+
+        Raises:
+            RefusedError: It did not introduce itself.
+        """
+        self.did_of(node)
+        return self._firsts[node]
+
+    def forget(self, node: int) -> None:
+        """Have a node introduce itself anew: it may have lost its state, or rotated its keys."""
+        self._forgotten.add(node)
+
     def meet(self, nodes: list[int]) -> list[int]:
         """Those of the nodes that have proved who they are; waits for who is new."""
+        nodes = list(dict.fromkeys(nodes))
+        self._present = set(nodes)
         asked = {one.node for one in self._waiting.values()}
         for node in nodes:
-            if node in self._dids or node in asked or self._attempts.get(node, 0) >= ATTEMPTS:
-                continue
-            self._introduce(node)
+            met = node in self._dids and node not in self._forgotten
+            if not met and node not in asked and self._attempts.get(node, 0) < ATTEMPTS:
+                self._introduce(node)
         pause = 0.0005
         while any(self._in_time(one) for one in self._waiting.values()):
             if self._take():
@@ -92,12 +119,10 @@ class Introductions:
                 pause = min(pause * 1.5, 0.2)
         self._take()
         for key, one in list(self._waiting.items()):
-            if one.node not in nodes:
+            if one.node not in self._present:
                 del self._waiting[key]
             elif not self._in_time(one):
                 self.refused[one.node] = f"it did not say who it is within {self._patience:g} s"
-        present = set(nodes)
-        self._dids = {node: did for node, did in self._dids.items() if node in present}
         return [node for node in nodes if node in self._dids]
 
     def _in_time(self, asked: _Asked) -> bool:
@@ -105,7 +130,8 @@ class Introductions:
 
     def _introduce(self, node: int) -> None:
         own, registry = self._own, self._own.registry
-        asked = Enclosed(INTRODUCTION_TYPE, node, self._session, RecordDict())
+        number = next(self._numbers)
+        asked = Enclosed(INTRODUCTION_TYPE, node, self._session, RecordDict(), number)
         place = Place(self._session, 0, INTRODUCTION)
         head, envelope = own.seal(asked.to_bytes(), place, [], sealed=False)
         content = RecordDict(
@@ -120,8 +146,10 @@ class Introductions:
             content[REVOCATIONS] = bytes_record(registry.revocations.to_bytes(), "revocations")
         self._attempts[node] = self._attempts.get(node, 0) + 1
         message = Message(content, node, INTRODUCTION_TYPE, group_id=uuid.uuid4().hex[:8])
-        (key,) = self._grid.push_messages([message])
-        self._waiting[key] = _Asked(node, head, time.monotonic())
+        if key := pushed(self._grid, message):
+            self._waiting[key] = _Asked(node, head, time.monotonic())
+        else:
+            self.refused[node] = "the grid did not take the message that introduces the server"
 
     def _take(self) -> bool:
         """Take the answers that are there."""
@@ -131,11 +159,33 @@ class Introductions:
             if asked is None:
                 continue
             try:
-                self._dids[asked.node] = self._verified(reply, asked)
-                self.refused.pop(asked.node, None)
+                self._met(asked.node, self._verified(reply, asked))
             except CryptoError as error:
                 self.refused[asked.node] = str(error)
         return bool(replies)
+
+    def _met(self, node: int, did: str) -> None:
+        """Note who a node is.
+
+        Raises:
+            RefusedError: It was somebody else before, or somebody else is it.
+        """
+        first = self._own.registry.first_of(did)
+        if self._firsts.get(node, first) != first:
+            raise RefusedError(
+                Refusal.SENDER,
+                f"node {node} was {self._firsts[node]} and says now that it is {did}",
+            )
+        for other, its in self._firsts.items():
+            if other != node and other in self._present and its == first:
+                raise RefusedError(
+                    Refusal.SENDER, f"{did} is node {other} already: one identity is used twice"
+                )
+        self._dids[node], self._firsts[node] = did, first
+        self.refused.pop(node, None)
+        if node not in self._forgotten:
+            self._attempts.pop(node, None)
+        self._forgotten.discard(node)
 
     def _verified(self, reply: Message, asked: _Asked) -> str:
         own = self._own
@@ -148,11 +198,10 @@ class Introductions:
         if answer.request != asked.head.id:
             raise RefusedError(Refusal.REQUEST, f"{head.sender} answered another introduction")
         answer.check(INTRODUCTION_TYPE, asked.node, self._session)
-        first = own.registry.first_of(head.sender)
-        for node, did in self._dids.items():
-            if node != asked.node and own.registry.first_of(did) == first:
-                raise RefusedError(
-                    Refusal.SENDER,
-                    f"{head.sender} is node {node} already: one identity is used twice",
-                )
         return head.sender
+
+
+def pushed(grid: Grid, message: Message) -> str:
+    """The id of a message that was sent; empty where the grid did not take it."""
+    keys = [key for key in grid.push_messages([message]) if key]
+    return keys[0] if keys else ""

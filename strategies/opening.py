@@ -149,6 +149,7 @@ class HolderOpens(OneStep):
     """
 
     adds_noise = True
+    _introduced: set[str]
 
     def set_up(self) -> None:
         """Appoint the holder, and have it make the run's keys."""
@@ -159,13 +160,17 @@ class HolderOpens(OneStep):
         if wanted is not None and wanted not in known:
             raise FederationError(f"key holder {wanted} is not among the nodes that answered")
         shared = session.aggregation.trust == "shared"
-        first = session.clients if shared else session.holders or session.clients
+        able, others = map(session.able_to_open, (session.clients, session.holders))
+        first = able if shared else others or able
+        if wanted is None and not first:
+            raise FederationError("no node may hold keys and open: the policy grants it to nobody")
         self.node = first[0] if wanted is None else wanted
         session.key_holder = self.node
         self.opened_by = f"{'client' if shared else 'key holder'} (node {self.node})"
         records = {}
         if session.signed:
             records[PEOPLE] = bytes_record(session.people(session.clients), "people")
+            self._introduced = {session.signed.did_of(node) for node in session.clients}
         reply = session.ask(self.node, session.step("keygen"), records)
         box = record_bytes(reply.content, BOX) if BOX in reply.content else b""
         session.tell_keys(record_bytes(reply.content, KEY), box)
@@ -186,7 +191,7 @@ class HolderOpens(OneStep):
         payload = pack(step.header(self._length, contributions), self._total.result())
         records = {PAYLOAD: bytes_record(payload, step.scheme)}
         if said := self.session.contributions:
-            records[VOUCHED] = bytes_record(statements_to_bytes(said), "statements")
+            records |= self._vouched(said)
         request = replace(step, step="open")
         keeps_model = step.release == "clients" and step.step == "train"
         finishes = keeps_model or self.session.noise_is_central
@@ -197,6 +202,19 @@ class HolderOpens(OneStep):
         if keeps_model:
             self.session.model = record_bytes(reply.content, MODEL)
         return opened if finishes else self.finish(opened)
+
+    def _vouched(self, said: dict[int, bytes]) -> dict[str, ArrayRecord]:
+        """What contributors signed, and who of them rotated its keys since the holder met it."""
+        session = self.session
+        assert session.signed is not None
+        statements = statements_to_bytes(list(said.values()))
+        records = {VOUCHED: bytes_record(statements, "statements")}
+        dids = {node: session.signed.did_of(node) for node in said}
+        fresh = [node for node, did in dids.items() if did not in self._introduced]
+        if fresh:
+            records[PEOPLE] = bytes_record(session.people(fresh), "people")
+            self._introduced |= {dids[node] for node in fresh}
+        return records
 
 
 def tell_vouched(session: Session, node: int, reply: Message) -> None:

@@ -43,10 +43,11 @@ class CommitteeOpens(OneStep):
         """
         super().set_up()
         session, made = self.session, self.session.aggregation
-        ordered = list(dict.fromkeys([*session.holders, *session.clients]))
+        ordered = session.able_to_open(dict.fromkeys([*session.holders, *session.clients]))
         if len(ordered) < made.committee:
             raise FederationError(
                 f"a committee of {made.committee} was asked for; only {len(ordered)} nodes answered"
+                f"{' that may hold keys and open' if session.signed else ''}"
             )
         chosen = {session.names[node]: node for node in ordered[: made.committee]}
         members = Roster(session.roster.member(name) for name in chosen)

@@ -31,7 +31,7 @@ from qfl.records import (
     step_record,
 )
 from qfl.strategies.aggregation import Aggregation
-from qfl.strategies.signed_grid import SignedGrid
+from qfl.strategies.signed_grid import DECLINED, SignedGrid
 from qfl.strategies.watch import Watch
 
 
@@ -69,7 +69,7 @@ class Session:
         self.bytes_up = self.bytes_down = self.bytes_key_holder = 0
         self._opening = 0.0
         self.model = b""
-        self.contributions: list[bytes] = []
+        self.contributions: dict[int, bytes] = {}
         self.terms: Terms | None = None
         self._told: dict[str, bytes] = {}
         self._informed: set[int] = set()
@@ -149,6 +149,11 @@ class Session:
             ordered = [statements[name] for name in self.roster.names]
             self.tell(VOUCHED_MEMBERS, statements_to_bytes(ordered))
 
+    def able_to_open(self, nodes: Iterable[int]) -> list[int]:
+        """Those of the nodes that may hold keys and open sums."""
+        signed = self.signed
+        return [node for node in nodes if not signed or signed.may(node, "hold_keys", "open")]
+
     def people(self, nodes: Iterable[int]) -> bytes:
         """Who nodes are, for others to check; nothing where nobody proves who it is."""
         return people_to_bytes(self.signed.chains(nodes)) if self.signed else b""
@@ -160,8 +165,9 @@ class Session:
             RefusedError: It may not.
         """
         if self.signed:
-            for part, permission in (("client", "train"), ("key-holder", "hold_keys")):
-                if role.get(part):
+            needed = {"client": ("train",), "key-holder": ("hold_keys", "open")}
+            for part, permissions in needed.items():
+                for permission in permissions if role.get(part) else ():
                     self.signed.credentials.permit(self.signed.did_of(node), permission)
 
     def tell(self, name: str, content: bytes) -> None:
@@ -260,7 +266,9 @@ class Session:
         if not replies:
             raise FederationError(f"key holder {node} did not reply within {self.timeout:g} s")
         if replies[0].has_error():
-            raise FederationError(f"key holder {node} refused: {reason(replies[0])}")
+            own = self.signed is None or replies[0].error.code == DECLINED
+            did = "refused" if own else "gave no answer that counts"
+            raise FederationError(f"key holder {node} {did}: {reason(replies[0])}")
         return replies[0]
 
     def ask_all(self, records: dict[int, dict[str, Any]], step: Step) -> Iterator[Message]:
@@ -293,7 +301,12 @@ class Session:
         waiting = set(self._sent_to)
         deadline, pause = time.monotonic() + self.timeout, 0.0005
         while waiting:
-            replies = list(self.grid.pull_messages(waiting))
+            # What answers an earlier step comes too late, whoever brings it now.
+            replies = [
+                reply
+                for reply in self.grid.pull_messages(waiting)
+                if reply.metadata.reply_to_message_id in waiting
+            ]
             for reply in replies:
                 waiting.discard(reply.metadata.reply_to_message_id)
                 yield reply

@@ -66,8 +66,7 @@ def _participants(session: Session) -> Iterator[Event]:
     if session.signed:
         registry = session.signed.credentials.registry
         for node in sorted({*session.clients, *session.holders}):
-            did = session.signed.did_of(node)
-            first = registry.first_of(did)
+            did, first = session.signed.did_of(node), session.signed.first_of(node)
             name = registry.policy.name_of(first) if registry.policy else first
             parts = {"client": session.clients, "key-holder": session.holders}
             roles = tuple(role for role, nodes in parts.items() if node in nodes)

@@ -8,9 +8,11 @@ failure of that node.
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flwr.app import Error, Message, Metadata, RecordDict
@@ -24,7 +26,7 @@ from qfl.identity.credentials import Chain, Credentials
 from qfl.identity.envelope import Envelope, Expected
 from qfl.identity.refusal import Refusal, RefusedError
 from qfl.records import bytes_record
-from qfl.strategies.introductions import Introductions
+from qfl.strategies.introductions import Introductions, pushed
 
 DECLINED = 100
 """Error code of a refusal that the node itself signed."""
@@ -68,8 +70,10 @@ class SignedGrid(Grid):
         head: Callable[[], Head | None] = lambda: None,
     ) -> None:
         self.grid, self.credentials, self._head = grid, credentials, head
-        self.session = uuid.uuid4().hex
-        self.introductions = Introductions(grid, credentials, self.session, patience)
+        # Named by its beginning: nodes take up none that began before the one that they are in.
+        self.session = f"{time.time_ns():020d}-{uuid.uuid4().hex}"
+        self._numbers = itertools.count(1)
+        self.introductions = Introductions(grid, credentials, self.session, self._numbers, patience)
         self.countersignatures: dict[str, Countersignature] = {}
         self.shown: Head | None = None
         self.unasked = 0
@@ -90,10 +94,31 @@ class SignedGrid(Grid):
         """
         return self.introductions.did_of(node)
 
+    def first_of(self, node: int) -> str:
+        """The first identifier of a node, which no rotation changes.
+
+        Raises:
+            RefusedError: It never introduced itself.
+        """
+        return self.introductions.first_of(node)
+
     def chains(self, nodes: Iterable[int]) -> list[Chain]:
-        """The descriptions of nodes, and this server's own."""
-        registry = self.credentials.registry
-        return [self.credentials.chain, *(registry.chain_of(self.did_of(one)) for one in nodes)]
+        """The descriptions of nodes, but for those that count no longer, and this server's own."""
+        own, found = self.credentials, [self.credentials.chain]
+        for node in nodes:
+            with suppress(RefusedError):
+                known = own.registry.known(self.did_of(node), own.now())
+                found.append(own.registry.chain_of(known.did))
+        return found
+
+    def may(self, node: int, *permissions: str) -> bool:
+        """Whether a node may do all of something."""
+        try:
+            for permission in permissions:
+                self.credentials.permit(self.did_of(node), permission)
+        except RefusedError:
+            return False
+        return True
 
     def take_countersigned(self) -> tuple[Head, tuple[Countersignature, ...]]:
         """The head that was shown last, and who signed it since this was last asked."""
@@ -132,26 +157,29 @@ class SignedGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Sign, seal and send; a message to a node that may get none fails by itself."""
-        ids = []
-        for message in messages:
-            try:
-                sealed, sent = self._seal(message)
-            except RefusedError as error:
-                key = f"unsent-{uuid.uuid4().hex}"
-                self._failed[key] = _failure(message.metadata, key, error)
-                ids.append(key)
-                continue
-            (key,) = self.grid.push_messages([sealed])
-            self._sent[key] = sent
-            ids.append(key)
-        return ids
+        return [self._push(message) for message in messages]
+
+    def _push(self, message: Message) -> str:
+        try:
+            sealed, sent = self._seal(message)
+            if key := pushed(self.grid, sealed):
+                self._sent[key] = sent
+                return key
+            why = f"the grid did not take the message to node {sent.node}"
+        except RefusedError as error:
+            why = _said(error)
+        key = f"unsent-{uuid.uuid4().hex}"
+        self._failed[key] = _failure(message.metadata, key, why)
+        return key
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Replies that are there: opened and verified, or an error that says why not."""
         wanted = set(message_ids)
         found = [self._failed.pop(key) for key in wanted & self._failed.keys()]
         for reply in self.grid.pull_messages(wanted & self._sent.keys()):
-            sent = self._sent.pop(reply.metadata.reply_to_message_id, None)
+            key = reply.metadata.reply_to_message_id
+            # What answers an earlier step comes too late, whoever brings it now.
+            sent = self._sent.pop(key, None) if key in wanted else None
             if sent is None:
                 self.unasked += 1
             else:
@@ -185,7 +213,7 @@ class SignedGrid(Grid):
         head = self._head() if kind.split(".")[0] == "train" else None
         if head is not None and head != self.shown:
             self.shown, self.countersignatures = head, {}
-        asked = Enclosed(kind, node, self.session, message.content, head=head)
+        asked = Enclosed(kind, node, self.session, message.content, next(self._numbers), head=head)
         place = place_of(message.content, self.session, kind)
         envelope, sealed = own.seal(asked.to_bytes(), place, [receiver])
         self._bytes_down += len(sealed) - envelope.length
@@ -195,13 +223,18 @@ class SignedGrid(Grid):
 
     def _open(self, reply: Message, sent: _Sent) -> Message:
         """What a node answered, or an error in its place."""
-        metadata = reply.metadata
+        metadata = _answering(reply.metadata, sent)
         if reply.has_error():
-            return reply
+            # Nobody signed it. The node may have lost its state, so it is met anew.
+            self.introductions.forget(sent.node)
+            code = reply.error.code
+            said = Error(UNVERIFIED if code in (DECLINED, UNVERIFIED) else code, reply.error.reason)
+            return build_message(metadata, error=said)
         try:
             answer = self._verified(reply, sent)
         except CryptoError as error:
-            return _failure(metadata, metadata.message_id, error, reply=True)
+            self.introductions.forget(sent.node)
+            return build_message(metadata, error=Error(UNVERIFIED, _said(error)))
         if answer.refused:
             return build_message(metadata, error=Error(DECLINED, answer.refused))
         return build_message(metadata, answer.content)
@@ -240,13 +273,27 @@ class SignedGrid(Grid):
             self.countersignatures[sender] = signed
 
 
-def _failure(metadata: Metadata, key: str, error: Exception, *, reply: bool = False) -> Message:
-    """An error in the place of a reply."""
-    why = error.reason if isinstance(error, RefusedError) else "malformed"
-    code = UNVERIFIED if reply else ErrorCode.NODE_UNAVAILABLE
-    failed = Error(code, f"{why}: {error}")
-    if reply:
-        return build_message(metadata, error=failed)
+def _said(error: CryptoError) -> str:
+    return f"{error.reason if isinstance(error, RefusedError) else 'malformed'}: {error}"
+
+
+def _answering(metadata: Metadata, sent: _Sent) -> Metadata:
+    """Flower's words on a reply, put right where only the envelope is to be believed."""
+    return Metadata(
+        run_id=metadata.run_id,
+        message_id=metadata.message_id,
+        src_node_id=sent.node,
+        dst_node_id=metadata.dst_node_id,
+        reply_to_message_id=metadata.reply_to_message_id,
+        group_id=metadata.group_id,
+        created_at=metadata.created_at,
+        ttl=metadata.ttl,
+        message_type=sent.kind,
+    )
+
+
+def _failure(metadata: Metadata, key: str, why: str) -> Message:
+    """The reply to a message that was not sent."""
     now = time.time()
     answered = Metadata(
         run_id=metadata.run_id,
@@ -259,4 +306,4 @@ def _failure(metadata: Metadata, key: str, error: Exception, *, reply: bool = Fa
         ttl=max(metadata.created_at + metadata.ttl - now, 0.0),
         message_type=metadata.message_type,
     )
-    return build_message(answered, error=failed)
+    return build_message(answered, error=Error(ErrorCode.NODE_UNAVAILABLE, why))

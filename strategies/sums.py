@@ -34,6 +34,7 @@ from qfl.strategies.opening import Opener
 from qfl.strategies.privacy import level_of
 from qfl.strategies.selective import ClearPart, Mask
 from qfl.strategies.session import Session, reason
+from qfl.strategies.signed_grid import DECLINED
 
 OnReply = Callable[[Message, str | None], None]
 OnOpened = Callable[[SumOpened], None]
@@ -144,7 +145,7 @@ class Sums:
         """
         step = replace(step, content=content_digest(records))
         self._step, self._length, self._clear = step, length, None
-        self.session.contributions = []
+        self.session.contributions = {}
         if self.mask is not None and step.step == "train":
             self._clear = ClearPart(step, self.mask)
             length -= self._clear.header.length
@@ -173,7 +174,7 @@ class Sums:
         session, clear, step = self.session, self._clear, self._step
         assert step is not None
         expected = step.header(self._length - (clear.header.length if clear else 0))
-        added, problems, heard = 0, [], set()
+        added, problems, heard, spent = 0, [], set(), False
         for reply in replies:
             node, problem, raised, body = session.node_of(reply), None, None, b""
             try:
@@ -187,7 +188,8 @@ class Sums:
                     in_clear = _in_clear(clear, reply) if clear else None
                     vouched = self._vouched(node, expected, body, reply)
                     self.opener.add(node, body)
-                    session.contributions += vouched
+                    if vouched:
+                        session.contributions[node] = vouched
                     if clear and in_clear is not None:
                         clear.add(in_clear)
                     heard.add(node)
@@ -198,6 +200,9 @@ class Sums:
                 session.watch.replied(node, reply, problem, raised, body)
             if problem:
                 problems.append(f"node {node}: {problem}")
+                # On the network anybody may say so of anybody.
+                own = session.signed is None or (reply.has_error() and reply.error.code == DECLINED)
+                spent = spent or (own and BUDGET_SPENT in problem)
             # A node that failed may have lost the key with its state: the next message brings it.
             session.informed(node, not problem)
             if on_reply:
@@ -207,7 +212,6 @@ class Sums:
         needed = needed or session.aggregation.min_clients
         if added < needed:
             first = f"; first problem: {problems[0]}" if problems else "; the others never replied"
-            spent = any(BUDGET_SPENT in problem for problem in problems)
             raise (BudgetSpentError if spent else FederationError)(
                 f"round {step.round}, {step.label}: {added} usable replies, at least "
                 f"{needed} are needed{first}"
@@ -221,7 +225,7 @@ class Sums:
             self._on_opened(SumOpened(step.round, step.label, added, self.opener.opened_by))
         return OpenedSum(clear.merge(opened) if clear else opened, added)
 
-    def _vouched(self, node: int, header: Header, body: bytes, reply: Message) -> list[bytes]:
+    def _vouched(self, node: int, header: Header, body: bytes, reply: Message) -> bytes:
         """What a contributor signed for whoever opens the sum; nothing where nobody asks.
 
         Raises:
@@ -229,10 +233,10 @@ class Sums:
         """
         signed = self.session.signed
         if signed is None or header.scheme not in ("ckks", "packed"):
-            return []
+            return b""
         said = record_bytes(reply.content, VOUCHED)
         check_contribution(header, said, signed.credentials, signed.did_of(node), body)
-        return [said]
+        return said
 
     def numbers(
         self, kind: str, label: str, count: int, records: dict[str, Any]

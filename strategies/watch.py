@@ -131,7 +131,7 @@ class Watch:
             self._say(change)
 
     def _first(self, node: int) -> str:
-        return self._grid.credentials.registry.first_of(self._grid.did_of(node))
+        return self._grid.first_of(node)
 
     def _say(self, change: Change) -> None:
         self._tell(StandingChanged(change))

@@ -132,6 +132,14 @@ class Step:
         return hashlib.sha256(repr(told).encode()).hexdigest()
 
     @property
+    def terms(self) -> str:
+        """What does not change in a run, once a node has heard of it."""
+        return (
+            f"scheme {self.scheme}, trust {self.trust}, release {self.release}, at least "
+            f"{self.min_clients} clients, bound {self.bound:g}, grid 2^-{self.fraction_bits}"
+        )
+
+    @property
     def sums(self) -> SumRange:
         """Grid and capacity of the sums."""
         return SumRange(self.fraction_bits, self.bound, self.additions)

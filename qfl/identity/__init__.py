@@ -1,8 +1,8 @@
 """Who takes part, and proof of what was said and done.
 
 Identities with descriptions that they sign, key files, rotation and revocation; envelopes that bind
-what they carry to sender, receiver and place; who may do what, and the weakest terms on which a node
-takes part; trust over time; the audit trail.
+what they carry to sender, receiver and place; who may do what, and the weakest terms on which a
+node takes part; trust over time; the audit trail.
 """
 
 from __future__ import annotations

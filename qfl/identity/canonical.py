@@ -22,6 +22,7 @@ from qfl.identity.refusal import Refusal, RefusedError
 
 Value = dict[str, "Value"] | list["Value"] | str | bytes | int
 MOST_DEPTH = 8
+_BYTES, _ARRAY = 2, 4  # major types
 _KINDS = {str: "text", bytes: "bytes", int: "a number", list: "a list", dict: "a map"}
 
 
@@ -89,6 +90,50 @@ def decode(data: bytes, what: str, at_most: int) -> Value:
         raise _damaged(what, "it is not in its one form")
     plain: Value = value
     return plain
+
+
+def decode_parts(data: bytes, what: str, most: int, longest: int) -> list[bytes]:
+    """A list of byte strings, read without making anything else of what may be hostile bytes.
+
+    Args:
+        data: From :func:`encode`, of such a list.
+        what: Their name in messages.
+        most: Most byte strings.
+        longest: Most bytes of one.
+
+    Raises:
+        RefusedError: The bytes are something else, or more.
+
+    Example:
+        >>> decode_parts(encode([b"a", b"bc"]), "parts", most=2, longest=10)
+        [b'a', b'bc']
+    """
+    count, at = _head(data, 0, _ARRAY, what)
+    if count > most:
+        raise _damaged(what, f"it claims {count} parts; at most {most} are read")
+    parts = []
+    for _ in range(count):
+        size, start = _head(data, at, _BYTES, what)
+        at = start + size
+        if size > longest or at > len(data):
+            raise _damaged(what, f"a part claims {size} bytes; at most {longest} are read")
+        parts.append(data[start:at])
+    if at != len(data):
+        raise _damaged(what, "it goes on after its end")
+    return parts
+
+
+def _head(data: bytes, at: int, kind: int, what: str) -> tuple[int, int]:
+    """The number in the head of an item (RFC 8949, section 3), and where its content starts."""
+    first = data[at] if at < len(data) else 0xFF
+    extra = {24: 1, 25: 2, 26: 4, 27: 8}.get(first & 0x1F, 0)
+    number = int.from_bytes(data[at + 1 : at + 1 + extra], "big") if extra else first & 0x1F
+    end = at + 1 + extra
+    # The shortest form is the only one, and what is of no definite length has none.
+    least = {0: 0, 1: 24, 2: 1 << 8, 4: 1 << 16, 8: 1 << 32}[extra]
+    if first >> 5 != kind or number < least or end > len(data) or (not extra and number > 23):
+        raise _damaged(what, f"no list of byte strings is read at byte {at}")
+    return number, end
 
 
 class Fields:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from qfl.identity.canonical import decode, encode
-from qfl.identity.description import Description
+from qfl.identity.canonical import decode_parts, encode
+from qfl.identity.description import DESCRIPTION, Description
 from qfl.identity.envelope import Envelope, Expected, Place
 from qfl.identity.floor import Floor
 from qfl.identity.identity import Identity
@@ -20,9 +20,8 @@ from qfl.identity.sending import write_envelope
 
 Chain = tuple[Description, ...]
 MOST_PEOPLE = 20_000
-_MOST_LINKS = 64
-_CHAIN_BYTES = 1 << 22
-_PEOPLE_BYTES = 1 << 28
+MOST_LINKS = 64
+LONGEST_LINK = DESCRIPTION.at_most
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,7 +33,6 @@ class Credentials:
         chain: Its descriptions, from the one that others pinned to the present one.
         registry: Whom it knows, and what they may do.
         floor: Weakest terms on which it takes part.
-        guard: Messages that were opened before.
         acquainted: Digests of the participants' descriptions that the registry was given.
         now: The clock, in seconds since 1970 in UTC.
     """
@@ -43,7 +41,6 @@ class Credentials:
     chain: Chain
     registry: Registry
     floor: Floor = field(default_factory=Floor)
-    guard: ReplayGuard = field(default_factory=ReplayGuard)
     acquainted: set[str] = field(default_factory=set)
     now: Callable[[], float] = time.time
 
@@ -70,14 +67,17 @@ class Credentials:
         return head, target.getvalue()
 
     def open(self, data: bytes, expected: Expected) -> tuple[Envelope, bytes]:
-        """What was sent to this node, opened once; see :mod:`qfl.identity.opening`."""
+        """What was sent to this node; see :mod:`qfl.identity.opening`.
+
+        Nothing is kept of what was opened: whoever opens makes sure that it comes once.
+        """
         return open_envelope(
             data,
             expected,
             self.registry,
             self.now(),
             identity=self.identity,
-            guard=self.guard,
+            guard=ReplayGuard(),
         )
 
     def permit(self, did: str, permission: str) -> None:
@@ -96,12 +96,10 @@ def chain_from_bytes(data: bytes) -> Chain:
     Raises:
         RefusedError: The bytes are damaged, or no chain.
     """
-    links = decode(data, "a chain of descriptions", _CHAIN_BYTES)
-    if not isinstance(links, list) or not 0 < len(links) <= _MOST_LINKS:
-        raise RefusedError(
-            Refusal.DAMAGED, f"a chain holds no descriptions, or more than {_MOST_LINKS}"
-        )
-    return tuple(Description.from_bytes(_octets(one)) for one in links)
+    links = decode_parts(data, "a chain of descriptions", MOST_LINKS, LONGEST_LINK)
+    if not links:
+        raise RefusedError(Refusal.DAMAGED, "a chain of descriptions is empty")
+    return tuple(map(Description.from_bytes, links))
 
 
 def people_to_bytes(chains: Iterable[Sequence[Description]]) -> bytes:
@@ -115,15 +113,5 @@ def people_from_bytes(data: bytes) -> list[Chain]:
     Raises:
         RefusedError: The bytes are damaged, or not descriptions.
     """
-    chains = decode(data, "the participants' descriptions", _PEOPLE_BYTES)
-    if not isinstance(chains, list) or len(chains) > MOST_PEOPLE:
-        raise RefusedError(
-            Refusal.DAMAGED, f"no list of at most {MOST_PEOPLE} participants was given"
-        )
-    return [chain_from_bytes(_octets(one)) for one in chains]
-
-
-def _octets(value: object) -> bytes:
-    if not isinstance(value, bytes):
-        raise RefusedError(Refusal.DAMAGED, "a description is not made of bytes")
-    return value
+    chains = decode_parts(data, "the participants", MOST_PEOPLE, MOST_LINKS * LONGEST_LINK)
+    return list(map(chain_from_bytes, chains))

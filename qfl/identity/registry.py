@@ -168,6 +168,14 @@ class Registry:
         """Whether a node has been described here, whether or not it counts still."""
         return did in self._now.first
 
+    def present(self, did: str) -> str:
+        """The newest identifier of a node, by any that it ever had.
+
+        Raises:
+            RefusedError: It is not known.
+        """
+        return self.chain_of(did)[-1].did
+
     def find(self, did: str) -> Description:
         """The description of a node, whether or not it counts still.
 

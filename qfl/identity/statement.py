@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from qfl.identity.credentials import Credentials
 from qfl.identity.envelope import Expected, Place
-from qfl.identity.opening import open_envelope
-from qfl.identity.replay import ReplayGuard
-from qfl.identity.sending import seal_envelope
 
 
 def state(payload: bytes, place: Place, credentials: Credentials) -> bytes:
@@ -26,7 +23,7 @@ def state(payload: bytes, place: Place, credentials: Credentials) -> bytes:
         >>> read_statement(state(b"mine", place, own), place, own) == (node.did, b"mine")
         True
     """
-    return seal_envelope(payload, credentials.identity, place, [], sealed=False)
+    return credentials.seal(payload, place, [], sealed=False)[1]
 
 
 def read_statement(
@@ -43,12 +40,5 @@ def read_statement(
     Raises:
         RefusedError: As :func:`qfl.identity.opening.open_envelope`.
     """
-    head, payload = open_envelope(
-        data,
-        Expected(place, sender=sender, sealed=False),
-        credentials.registry,
-        credentials.now(),
-        identity=credentials.identity,
-        guard=ReplayGuard(),
-    )
+    head, payload = credentials.open(data, Expected(place, sender=sender, sealed=False))
     return head.sender, payload

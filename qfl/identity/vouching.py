@@ -8,11 +8,12 @@ and each contribution; whoever relies on them checks who signed, and whether tha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from qfl.crypto import Header, Member, Roster, Step
 from qfl.crypto.members import MOST_MEMBERS
-from qfl.identity.canonical import Value, decode, encode
+from qfl.identity.canonical import Value, decode, decode_parts, encode
 from qfl.identity.credentials import Credentials
 from qfl.identity.envelope import Place
 from qfl.identity.refusal import Refusal, RefusedError
@@ -85,6 +86,22 @@ def check_roster(
     return found
 
 
+def able(dids: Mapping[str, str], permission: str, credentials: Credentials) -> list[str]:
+    """Those of a roster who may do something now.
+
+    Args:
+        dids: Identifiers by name on the roster, from :func:`check_roster`.
+        permission: What.
+        credentials: Of whoever checks.
+    """
+    names = []
+    for name, did in dids.items():
+        with suppress(RefusedError):
+            credentials.permit(credentials.registry.present(did), permission)
+            names.append(name)
+    return names
+
+
 def _check_takes_part(did: str, credentials: Credentials) -> None:
     try:
         credentials.permit(did, "train")
@@ -103,7 +120,7 @@ def vouch_for_keys(public: bytes, box: bytes, step: Step, credentials: Credentia
         step: Of the run.
         credentials: Of who made them.
     """
-    return state(_keys_digest(public, box), _keys_place(public, step), credentials)
+    return state(_keys_digest(public, box, step), _keys_place(public, step), credentials)
 
 
 def check_keys(
@@ -115,8 +132,12 @@ def check_keys(
         RefusedError: Nobody who is known and may hold keys and open vouches for them.
     """
     did, payload = read_statement(statement, _keys_place(public, step), credentials)
-    if payload != _keys_digest(public, box):
-        raise RefusedError(Refusal.KEY, f"{did} vouches for other keys of run {step.run}")
+    if payload != _keys_digest(public, box, step):
+        raise RefusedError(
+            Refusal.KEY,
+            f"{did} vouches for other keys of run {step.run}, or made them for other terms than "
+            f"{step.terms}",
+        )
     check_may_open(did, credentials)
     return did
 
@@ -217,13 +238,7 @@ def statements_from_bytes(data: bytes) -> list[bytes]:
     Raises:
         RefusedError: The bytes are damaged, or hold something else.
     """
-    value = decode(data, "signed statements", MOST_MEMBERS * 4096)
-    if not isinstance(value, list) or len(value) > MOST_MEMBERS:
-        raise RefusedError(Refusal.DAMAGED, "no list of signed statements was given")
-    found = [one for one in value if isinstance(one, bytes)]
-    if len(found) != len(value):
-        raise RefusedError(Refusal.DAMAGED, "a signed statement is not made of bytes")
-    return found
+    return decode_parts(data, "signed statements", MOST_MEMBERS, _MOST_STATEMENT)
 
 
 def _contribution(header: Header, digest: bytes) -> Value:
@@ -250,5 +265,7 @@ def _keys_place(public: bytes, step: Step) -> Place:
     return Place(step.run, 0, "vouch keys", scheme=step.scheme, key_id=key_id)
 
 
-def _keys_digest(public: bytes, box: bytes) -> bytes:
-    return hashlib.sha256(public).digest() + hashlib.sha256(box).digest()
+def _keys_digest(public: bytes, box: bytes, step: Step) -> bytes:
+    """Of the keys, and of the terms that they were made for."""
+    parts = (public, box, step.terms.encode())
+    return b"".join(hashlib.sha256(part).digest() for part in parts)

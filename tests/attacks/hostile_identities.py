@@ -7,8 +7,9 @@ its own. A refusal that a node signed and one that it raised both come out as a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from hostile import LENGTH, Node, Records, Server, Vector, opened
 
 from qfl._flower_compat import set_task_identity
 from qfl.clients import SignMod
-from qfl.crypto import Committee, Member, MemberKeys, Roster, Step
+from qfl.crypto import Committee, Member, MemberKeys, Roster, Step, unpack
 from qfl.enveloped import (
     CHAIN,
     ENVELOPE,
@@ -40,7 +41,7 @@ from qfl.identity.identity import Identity
 from qfl.identity.policy import DEFAULT_PERMISSIONS, Enrolled, Policy, sign_policy
 from qfl.identity.registry import Registry
 from qfl.identity.revocation import Revoked, RevocationList, revoke
-from qfl.identity.vouching import statements_to_bytes
+from qfl.identity.vouching import statements_to_bytes, vouch_for_member
 from qfl.records import (
     BOX,
     KEY,
@@ -104,16 +105,19 @@ class ServerVoice:
 
     Attributes:
         own: The server's credentials.
-        session: Text that stands for this conversation.
+        session: Text that stands for this conversation; a later one comes after it in order.
+        numbers: Of its messages.
     """
 
     own: Credentials
     session: str = "session-1"
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     def introduction(self, node: SignedNode, **changes: Any) -> RecordDict:
         """What a server says first; ``chain``, ``policy`` and the rest replace what is honest."""
         own, registry = self.own, self.own.registry
-        asked = Enclosed(INTRODUCTION_TYPE, node.number, self.session, RecordDict())
+        number = next(self.numbers)
+        asked = Enclosed(INTRODUCTION_TYPE, node.number, self.session, RecordDict(), number)
         place = changes.get("place", Place(self.session, 0, INTRODUCTION))
         _, sealed = own.seal(asked.to_bytes(), place, [], sealed=False)
         content = {
@@ -137,7 +141,7 @@ class ServerVoice:
 
     def sealed(
         self,
-        node: SignedNode,
+        to: SignedNode,
         content: RecordDict,
         kind: str = "train",
         *,
@@ -147,8 +151,10 @@ class ServerVoice:
     ) -> RecordDict:
         """One message, sealed to a node."""
         place = place or place_of(content, self.session, kind)
-        asked = replace(Enclosed(kind, node.number, self.session, content, head=head), **changes)
-        receiver = node.own.identity.description
+        number = next(self.numbers)
+        asked = Enclosed(kind, to.number, self.session, content, number, head=head)
+        asked = replace(asked, **changes)
+        receiver = to.own.identity.description
         _, sealed = self.own.seal(asked.to_bytes(), place, [receiver])
         return RecordDict({ENVELOPE: bytes_record(sealed, "envelope")})
 
@@ -174,7 +180,7 @@ class Federation:
     Attributes:
         operator: Signs policies and revocation lists.
         server: Enrolled as server.
-        nodes: Enrolled as ``node-0`` and so on.
+        identities: Enrolled as ``node-0`` and so on.
         issued: The first policy and list.
         floor: Of every node.
     """
@@ -249,8 +255,6 @@ class Federation:
 
 def made_up(step: Step) -> tuple[Member, bytes]:
     """A member that a server made up, and its proof: signed by an identity that nobody enrolled."""
-    from qfl.identity.vouching import vouch_for_member
-
     unknown = identity("client")
     registry = Registry({unknown.did: ["client"]})
     registry.admit([unknown.description])
@@ -360,8 +364,6 @@ class SignedServer(Server):
 
     def bodies(self, round: int = 1, who: Iterable[int] = (1, 2, 3, 4)) -> list[bytes]:
         """Contributions of some clients; their proofs go with the next opening."""
-        from qfl.crypto import unpack
-
         payloads = [self.train(self.nodes[i], round) for i in who]
         self.sending = [self.signed[one] for one in payloads if one in self.signed]
         return [unpack(one)[1] for one in payloads]

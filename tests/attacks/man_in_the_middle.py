@@ -8,6 +8,7 @@ keys and tells it what each one is.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Literal
 
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.serverapp import Grid
-from signed_federation import Federation
+from signed_federation import Federation, Ran, leaping
 
 from qfl._flower_compat import Run, build_message, records_to_bytes
 from qfl.enveloped import ENVELOPE, Enclosed
@@ -150,6 +151,12 @@ class Middle(Grid):
         """Nobody asks for it here."""
         raise AssertionError("the server polls")
 
+    def settle(self) -> None:
+        """Wait until nodes have handled all that was delivered."""
+        while not self.idle:
+            self.pull_messages([])
+            time.sleep(0.001)
+
     def force(self, reply: Message) -> None:
         """Give the server a reply whatever it asks for next."""
         self._forced.append(reply)
@@ -216,6 +223,19 @@ def pass_on(middle: Middle, seen: Seen, message: Message) -> list[Message]:
 def around(act: Act | None = None) -> Callable[[Federation, Grid], Middle]:
     """Puts an attacker into a federation."""
     return lambda federation, grid: Middle(grid, federation.identities, act)
+
+
+def disturbed(case: str, act: Act, rounds: int = 1, sessions: int = 1) -> tuple[list[Ran], Middle]:
+    """What the sessions of a server leave behind, and who was in the middle."""
+    with Federation(case, around(act)) as federation:
+        middle = federation.grid
+        assert isinstance(middle, Middle)
+        with leaping(lambda: middle.idle):
+            ran = []
+            for _ in range(sessions):
+                ran.append(federation.run(rounds))
+                middle.settle()
+        return ran, middle
 
 
 def changed(

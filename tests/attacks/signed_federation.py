@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +26,8 @@ from qfl.identity.refusal import Refusal
 from qfl.records import arrays_of, record_of
 from qfl.strategies import Aggregation, Event, RoundFinished, SecureStrategy, SignedGrid, SumOpened
 
-CLIENTS, LENGTH = 4, 7
+CLIENTS, LENGTH, SIZES = 4, 7, (10, 30, 40, 20)
+INITIAL = np.linspace(-0.9, 0.9, LENGTH)
 FAR_S = 300.0
 """A timeout that no run reaches by itself."""
 MADE = {
@@ -160,7 +162,7 @@ class Federation:
         protect = ProtectMod(role=_role, credentials=source)
         self.clients = Clients(
             updates=_update,
-            sizes=(10, 30, 40, 20),
+            sizes=SIZES,
             losses=(0.5, 1.5, 2.5, 3.5),
             mods=[self.witness, SignMod(source), protect],
             before=self._note,
@@ -177,7 +179,7 @@ class Federation:
     @property
     def initial(self) -> Any:
         """The first model."""
-        return record_of({"w": np.linspace(-0.9, 0.9, LENGTH)})
+        return record_of({"w": INITIAL})
 
     def _note(self, message: Message, context: Context) -> None:
         ((_, model),) = arrays_of(message.content.array_records["arrays"]).items()
@@ -212,6 +214,20 @@ class Federation:
             if strategy.reputation.tally(one.did).blame:
                 ran.blamed.append(number + 1)
         return ran
+
+
+@lru_cache
+def undisturbed(case: str, rounds: int) -> tuple[Any, ...]:
+    """What comes out where nobody is in the middle."""
+    with Federation(case) as federation:
+        return federation.run(rounds).outcome
+
+
+def model_of(made: Aggregation, there: list[int]) -> Any:
+    """The model after a round in which these clients contributed, from the closed form."""
+    weights = [SIZES[client] for client in there] if made.weighting == "examples" else None
+    moved = np.average([_update(client, 1) for client in there], axis=0, weights=weights)
+    return INITIAL + moved
 
 
 def _role(context: Context) -> str:

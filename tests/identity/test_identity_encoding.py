@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 
 from qfl.errors import PayloadError
-from qfl.identity.canonical import MOST_DEPTH, Fields, Value, decode, encode
+from qfl.identity.canonical import MOST_DEPTH, Fields, Value, decode, decode_parts, encode
 from qfl.identity.description import Description
 from qfl.identity.envelope import Envelope, Expected, Place
 from qfl.identity.identity import Identity
@@ -279,3 +279,42 @@ def test_a_tag_is_refused_before_its_content_is_read() -> None:
     with pytest.raises(cbor2.CBORDecodeError):
         cbor2.load(io.BytesIO(bytes.fromhex("c5ff")), semantic_decoders=Tags())
     assert asked == [5]
+
+
+@given(st.lists(st.binary(max_size=300), max_size=30))
+def test_parts_are_read_as_any_reader_does(parts: list[bytes]) -> None:
+    data = cbor2.dumps(parts, canonical=True)
+    assert decode_parts(data, "parts", 30, 300) == parts
+    for wrong in (data[:-1], data + b"\0", b"\x9f" + data[1:] + b"\xff"):
+        with pytest.raises(RefusedError):
+            decode_parts(wrong, "parts", 30, 300)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        "80ff",
+        "9801" + "4161",  # a list of one in two bytes
+        "81" + "580161",  # one byte with its length in two
+        "81" + "6161",  # a text
+        "81" + "80",  # a list
+        "9bffffffffffffffff",
+        "81" + "5bffffffffffffffff",
+        "9c",
+        "c28161",
+    ],
+    ids=lambda data: data or "empty",
+)
+def test_what_is_no_list_of_byte_strings_is_refused(data: str) -> None:
+    with pytest.raises(RefusedError, match="damaged"):
+        decode_parts(bytes.fromhex(data), "parts", 1 << 62, 1 << 62)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_parts_or_are_refused(data: bytes) -> None:
+    try:
+        parts = decode_parts(data, "parts", 100, 100)
+    except RefusedError:
+        return
+    assert encode(list(parts)) == data
