@@ -40,7 +40,7 @@ from qfl.identity.floor import Floor
 from qfl.identity.identity import Identity
 from qfl.identity.policy import DEFAULT_PERMISSIONS, Enrolled, Policy, sign_policy
 from qfl.identity.registry import Registry
-from qfl.identity.revocation import Revoked, RevocationList, revoke
+from qfl.identity.revocation import RevocationList, Revoked, revoke
 from qfl.identity.vouching import statements_to_bytes, vouch_for_member
 from qfl.records import (
     BOX,
@@ -297,7 +297,7 @@ class SignedServer(Server):
         **terms: Any,
     ) -> SignedServer:
         """A run that is set up honestly up to introductions, members or keys."""
-        default = DEDICATED if trust in ("key_holder", "none") else EVERYBODY
+        default = {"key_holder": DEDICATED, "none": (CLIENT,) * 5}.get(trust, EVERYBODY)
         federation = Federation.of(roles or default, permissions, floor)
         asked = {"scheme": scheme, "trust": trust, "release": release, **terms}
         server = cls(asked, federation.nodes(), federation=federation)

@@ -64,7 +64,8 @@ class Middle(Grid):
         messages: The requests themselves.
         replies: What came back, with what it was.
         carried: All bytes that went by, as Flower would send them.
-        opened: What was inside each envelope.
+        opened: What was inside each request's envelope.
+        everybody: Who everybody is, for the test.
     """
 
     def __init__(self, grid: Grid, identities: SimulatedIdentities, act: Act | None = None) -> None:
@@ -75,6 +76,9 @@ class Middle(Grid):
         self.replies: list[tuple[Seen, Message]] = []
         self.carried: list[bytes] = []
         self.opened: list[bytes] = []
+        self.everybody = identities.issued.registry()
+        for one in (identities.server, *identities.nodes):
+            self.everybody.admit(one.chain)
         self._sessions: list[str] = []
         self._under_way: dict[str, str] = {}
         self._held: list[Message] = []
@@ -196,7 +200,7 @@ class Middle(Grid):
         head, payload = open_envelope(
             record_bytes(message.content, ENVELOPE),
             Expected(None, sealed=False),
-            self.identities.server.registry,
+            self.everybody,
             self.identities.server.now(),
             identity=self.identities.nodes[node - 1].identity,
             guard=ReplayGuard(),

@@ -15,6 +15,7 @@ from qfl.crypto import Layout, SumRange, unpack
 from qfl.strategies import (
     Aggregation,
     ClientReplied,
+    ClientsSelected,
     FedAvgM,
     RoundFinished,
     SecureStrategy,
@@ -172,7 +173,7 @@ def test_events_tell_the_run_from_start_to_end(
     strategy = SecureStrategy(aggregation("ckks", weighting="examples"))
     ran = run(make_toy(SIZES), strategy, rounds=2, evaluate_fn=held_out)
     kinds = [type(event) for event in ran.events]
-    one_round = [ClientReplied] * 3 + [SumOpened, RoundFinished]
+    one_round = [ClientsSelected, *[ClientReplied] * 3, SumOpened, RoundFinished]
     assert kinds == [SumOpened, SetupFinished, RoundFinished, *one_round, *one_round]
     sums = [event for event in ran.events if isinstance(event, SumOpened)]
     assert [(event.round, event.label) for event in sums] == [
@@ -189,12 +190,13 @@ def test_events_tell_the_run_from_start_to_end(
     assert "reads the other update in a sum of two: set min_clients=3" in setup.notes[1]
     assert "do not collude" in setup.assumption
     assert len(setup.key_id) == 16
-    for start in (3, 8):
-        replies = ran.events[start : start + 3]
+    for start in (3, 9):
+        assert ran.events[start] == ClientsSelected((start + 3) // 6, (1, 2, 3))
+        replies = ran.events[start + 1 : start + 4]
         assert {reply.node for reply in replies} == {1, 2, 3}
         assert [reply.replied for reply in replies] == [1, 2, 3]
         assert {(reply.asked, reply.error) for reply in replies} == {(3, None)}
-        assert {reply.round for reply in replies} == {(start + 2) // 5}
+        assert {reply.round for reply in replies} == {(start + 3) // 6}
     assert [(e.round, e.rounds, e.clients, e.failures) for e in ran.rounds] == [
         (0, 2, 0, 0),
         (1, 2, 3, 0),

@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 from qfl.clients import ProtectMod
 from qfl.crypto import Step
 from qfl.errors import ConfigError, FederationError
-from qfl.strategies import Aggregation, SecureStrategy, SelectBySize
+from qfl.strategies import Aggregation, NotJoined, SecureStrategy, SelectBySize
 
 
 def plain(**options: Any) -> SecureStrategy:
@@ -34,8 +34,10 @@ def test_nodes_without_the_mod_are_left_out_and_named(
     run: Callable[..., Any], make_toy: Callable[..., Any]
 ) -> None:
     ran = run(unprotected(make_toy, 2), plain())
-    assert ran.events[0].clients == 2
-    assert ran.events[0].notes == ("left out: node 2: it does not carry qfl's protect mod",)
+    why = "it does not carry qfl's protect mod"
+    assert ran.events[0] == NotJoined(2, why)
+    assert ran.events[1].clients == 2
+    assert ran.events[1].notes == (f"left out: node 2: {why}",)
 
 
 def test_too_few_nodes_with_the_mod_are_refused(

@@ -32,14 +32,15 @@ class Breaking:
     """A mod behind the signing one: some clients sign what breaks the protocol."""
 
     def __init__(self, seed: int, breakers: set[int]) -> None:
-        self.random, self.breakers = np.random.default_rng(seed), breakers
+        self.randoms = {node: np.random.default_rng((seed, node)) for node in breakers}
 
     def __call__(self, message: Message, context: Context, call_next: Any) -> Message:
         trains = message.metadata.message_type == "train" and "arrays" in message.content
         reply = call_next(message, context)
-        if trains and context.node_id in self.breakers and self.random.random() < 0.6:
+        random = self.randoms.get(context.node_id)
+        if trains and random is not None and random.random() < 0.75:
             payload = record_bytes(reply.content, PAYLOAD)
-            broken = self.random.choice(["short", "changed", "missing"])
+            broken = random.choice(["short", "changed", "missing"])
             if broken == "missing":
                 del reply.content[PAYLOAD]
             else:
@@ -102,7 +103,14 @@ def federation(make_toy: Callable[..., Any], seed: int) -> tuple[SecureStrategy,
             lossy[0].lossy = True
 
     ran = run_signed(
-        Toy(), strategy, ROUNDS, identities=identities, around=around, observer=watch, timeout=20
+        Toy(),
+        strategy,
+        ROUNDS,
+        identities=identities,
+        around=around,
+        observer=watch,
+        workers=1,
+        timeout=20,
     )
     return strategy, ran.grid, events
 
