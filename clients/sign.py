@@ -16,6 +16,7 @@ from qfl.enveloped import (
     CHAIN,
     ENVELOPE,
     INTRODUCTION,
+    OPERATOR,
     POLICY,
     REVOCATIONS,
     Enclosed,
@@ -98,7 +99,7 @@ class SignMod:
         head.place.check(Place(asked.session, 0, INTRODUCTION))
         talk = Conversation.of(context).entered(asked.session, head.sender)
         talk.heard(asked.number).keep(context)
-        for name in (CHAIN, POLICY, REVOCATIONS):
+        for name in (CHAIN, OPERATOR, POLICY, REVOCATIONS):
             context.state.pop(name, None)
             if name in message.content:
                 context.state[name] = message.content[name]
@@ -177,6 +178,8 @@ def _check_addressed(asked: Enclosed, message: Message, context: Context) -> Non
 def _acquaint(content: RecordDict, own: Credentials) -> None:
     """Learn who the server is, and the operator's newer words, which it may only pass on."""
     registry, now = own.registry, own.now()
+    if OPERATOR in content:
+        registry.admit(chain_from_bytes(record_bytes(content, OPERATOR)))
     if REVOCATIONS in content:
         fresh = RevocationList.from_bytes(record_bytes(content, REVOCATIONS))
         known = registry.revocations

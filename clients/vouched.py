@@ -113,7 +113,7 @@ def check_told(step: Step, message: Message, context: Context, credentials: Cred
     if public is None:
         public = record_bytes(context.state, KEY)
     if step.trust == "committee":
-        _check_committee(public, context, credentials)
+        _check_committee(public, message, context, credentials)
     if step.trust != "committee" or box is not None:
         holder = message.content if VOUCHED_KEYS in message.content else context.state
         if VOUCHED_KEYS not in holder:
@@ -189,14 +189,22 @@ def _members(message: Message, context: Context) -> list[bytes]:
     return statements_from_bytes(record_bytes(held, VOUCHED_MEMBERS))
 
 
-def _check_committee(public: bytes, context: Context, credentials: Credentials) -> None:
+def _check_committee(
+    public: bytes, message: Message, context: Context, credentials: Credentials
+) -> None:
     """A committee is made of members of the run who may open."""
-    dids = _dids_of(context)
-    for name in Committee.from_bytes(public).names:
+    dids, committee = _dids_of(context), Committee.from_bytes(public)
+    told = message.content if ROSTER in message.content else context.state
+    roster = Roster.from_bytes(record_bytes(told, ROSTER)) if dids else Roster([])
+    for name in committee.names:
         if name not in dids:
             raise RefusedError(
                 Refusal.UNKNOWN_SENDER,
                 f"the server named {name} as a member of the committee, which is not on the roster",
+            )
+        if roster.member(name) != committee.roster.member(name):
+            raise RefusedError(
+                Refusal.KEY, f"the server named {name} as a member of the committee with other keys"
             )
         check_may_open(dids[name], credentials)
 

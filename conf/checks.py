@@ -93,6 +93,11 @@ def _check_together(config: ExperimentConfig) -> None:
     check_fewest(strategy.scheme, needed, "strategy.")
     _check_committee(config)
     check_privacy(config)
+    if config.identity.name != "none" and strategy.selection.name == "by_size":
+        raise ConfigError(
+            f"strategy.selection=by_size is not possible with identity={config.identity.name}: no "
+            "client tells its number of examples in the clear; use all, fraction or count"
+        )
     if config.identity.name != "none" and needed < 2:
         raise ConfigError(
             f"strategy.min_clients={needed} is not allowed with identity={config.identity.name}: "

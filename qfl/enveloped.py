@@ -23,6 +23,7 @@ from qfl.records import STEP, record_bytes
 
 ENVELOPE = "qfl-envelope"
 CHAIN = "qfl-chain"
+OPERATOR = "qfl-operator"
 POLICY = "qfl-policy"
 REVOCATIONS = "qfl-revocations"
 INTRODUCTION = "introduce"

@@ -20,6 +20,7 @@ from qfl.enveloped import (
     ENVELOPE,
     INTRODUCTION,
     INTRODUCTION_TYPE,
+    OPERATOR,
     POLICY,
     REVOCATIONS,
     Enclosed,
@@ -140,6 +141,9 @@ class Introductions:
                 CHAIN: bytes_record(chain_to_bytes(own.chain), "chain"),
             }
         )
+        if registry.operator and registry.knows(registry.operator):
+            operator = registry.chain_of(registry.operator)
+            content[OPERATOR] = bytes_record(chain_to_bytes(operator), "chain")
         if registry.policy is not None:
             content[POLICY] = bytes_record(registry.policy.to_bytes(), "policy")
         if registry.revocations is not None:

@@ -29,7 +29,7 @@ from qfl.strategies.events import BudgetSpent, ClientsSelected, Countersigned, E
 from qfl.strategies.privacy import Privacy, check_budget, check_parts, rounds_allowed
 from qfl.strategies.selection import SelectAll, SelectBySize, Selection
 from qfl.strategies.session import Session
-from qfl.strategies.setup import describe, prepare_sums
+from qfl.strategies.setup import check_identities, describe, prepare_sums
 from qfl.strategies.state import ServerState, first_state, next_state
 from qfl.strategies.sums import Sums
 from qfl.strategies.telling import floats, reply_teller, round_finished
@@ -140,6 +140,7 @@ class SecureStrategy(Strategy):
         metrics = max(len(self.metrics), len(self.evaluate_metrics))
         session = Session(grid, self.aggregation, timeout)
         if session.signed:
+            check_identities(self.selection)
             self.reputation = self.reputation or Reputation()
             session.watch = Watch(
                 session.signed,

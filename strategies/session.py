@@ -140,6 +140,9 @@ class Session:
             raise FederationError(
                 f"{len(self.clients)} clients answered, at least {needed} are needed{first}"
             )
+        if self.aggregation.scheme == "masking":
+            # Everybody on the roster masks with others.
+            members = {node: one for node, one in members.items() if roles[node].get("client")}
         if members:
             self.roster = Roster(members.values())
             self.names = {node: member.name for node, member in members.items()}

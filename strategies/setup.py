@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from flwr.app import ConfigRecord
 
 from qfl.crypto import Layout
-from qfl.errors import FederationError
+from qfl.errors import ConfigError, FederationError
 from qfl.records import CONFIG
 from qfl.strategies.events import Event, Joined, NotJoined, SetupFinished
 from qfl.strategies.privacy import Privacy, promise, settle
@@ -73,6 +73,19 @@ def _participants(session: Session) -> Iterator[Event]:
             yield Joined(node, did, name, roles)
     for node, why in session.left_out.items():
         yield NotJoined(node, why)
+
+
+def check_identities(selection: Selection) -> None:
+    """Refuse what clients with identities do not answer.
+
+    Raises:
+        ConfigError: Clients are selected by what they would have to tell in the clear.
+    """
+    if isinstance(selection, SelectBySize):
+        raise ConfigError(
+            "selection by size asks every client for its number of examples in the clear, which "
+            "none with identities tells: select all, a fraction or a count"
+        )
 
 
 def describe(sums: Sums, layout: Layout, selection: Selection) -> SetupFinished:

@@ -81,6 +81,10 @@ class Watch:
             seen = Observation.MISSED
         self._observe(node, seen, problem or "")
 
+    def blame(self, node: int, detail: str) -> None:
+        """Note that a node broke the protocol, as shown by what it signed."""
+        self._observe(node, Observation.VIOLATION, detail)
+
     def norm(self, node: int, values: np.ndarray) -> None:
         """Note the norm of an update that the server can read, under scheme ``plain``."""
         if node in self._seen:

@@ -87,6 +87,20 @@ def make_package(
     return Package(shares, edge, signature)
 
 
+def check_package(
+    circle: Circle, sender: int, receiver: int, package: Package, roster: Roster
+) -> None:
+    """Make sure that a package is its sender's, for this receiver and sum.
+
+    Raises:
+        PayloadError: It is not.
+    """
+    name = circle.names[sender]
+    signed = circle.between("package", sender, receiver, package.shares, package.edge)
+    if not roster.member(name).verifies(signed, package.signature):
+        raise PayloadError(f"what came from member {name} is not signed by it for this sum")
+
+
 def open_shares(
     circle: Circle, sender: int, receiver: MemberKeys, package: Package, roster: Roster
 ) -> bytes:
@@ -96,9 +110,7 @@ def open_shares(
         PayloadError: It is not the sender's, or not for this receiver and sum.
     """
     name, me = circle.names[sender], circle.number[receiver.name]
-    signed = circle.between("package", sender, me, package.shares, package.edge)
-    if not roster.member(name).verifies(signed, package.signature):
-        raise PayloadError(f"what came from member {name} is not signed by it for this sum")
+    check_package(circle, sender, me, package, roster)
     try:
         return receiver.open(package.shares, circle.between("shares", sender, me))
     except PayloadError as error:

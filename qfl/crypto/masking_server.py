@@ -12,7 +12,7 @@ from qfl.crypto.encoding import IntVector
 from qfl.crypto.keystream import Words, change_masks
 from qfl.crypto.masking_circle import Circle, gather
 from qfl.crypto.masking_opening import masks_left
-from qfl.crypto.masking_package import Package, package_bytes
+from qfl.crypto.masking_package import Package, check_package, package_bytes
 from qfl.crypto.masking_rules import MaskingRules
 from qfl.crypto.masking_statements import Advertisement, Members, pack_members
 from qfl.crypto.masking_wire import (
@@ -133,14 +133,18 @@ class MaskingServer:
         """A client's packages for its neighbours.
 
         Raises:
-            PayloadError: They are of another length.
+            PayloadError: They are of another length, or not signed: who dealt them is left out
+                before others refuse them.
             OpeningRefusedError: They come at another step, a second time, or from a stranger.
         """
         circle, me = self._asked("share", name)
         others = circle.neighbours(me).tolist()
         sizes = [package_bytes(me, other) for other in others]
         inside = contents("shares", data, sum(sizes))
-        for other, package in zip(others, pieces(inside, sizes), strict=True):
+        packages = dict(zip(others, pieces(inside, sizes), strict=True))
+        for other, package in packages.items():
+            check_package(circle, me, other, Package.from_bytes(package), self._roster)
+        for other, package in packages.items():
             self._packages.setdefault(other, {})[me] = package
         self._shared.add(me)
 

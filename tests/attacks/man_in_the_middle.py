@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from flwr.app import Error, Message, Metadata, RecordDict
@@ -64,7 +64,7 @@ class Middle(Grid):
         messages: The requests themselves.
         replies: What came back, with what it was.
         carried: All bytes that went by, as Flower would send them.
-        opened: What was inside each request's envelope.
+        opened: Step and content of each request's envelope.
         everybody: Who everybody is, for the test.
     """
 
@@ -75,7 +75,7 @@ class Middle(Grid):
         self.messages: dict[str, Message] = {}
         self.replies: list[tuple[Seen, Message]] = []
         self.carried: list[bytes] = []
-        self.opened: list[bytes] = []
+        self.opened: list[tuple[str, bytes]] = []
         self.everybody = identities.issued.registry()
         for one in (identities.server, *identities.nodes):
             self.everybody.admit(one.chain)
@@ -136,9 +136,7 @@ class Middle(Grid):
         for reply in self.grid.pull_messages(list(self._under_way)):
             key = self._under_way.pop(reply.metadata.reply_to_message_id)
             asked = self.requests[key]
-            seen = Seen(
-                "reply", asked.node, asked.kind, asked.round, asked.label, asked.session
-            )
+            seen = Seen("reply", asked.node, asked.kind, asked.round, asked.label, asked.session)
             reply = answering(reply, key)
             self._note(reply)
             self.replies.append((seen, copy_message(reply)))
@@ -187,9 +185,7 @@ class Middle(Grid):
     def reply_to(self, key: str) -> Message:
         """What a node answered first."""
         return next(
-            copy_message(one)
-            for _, one in self.replies
-            if one.metadata.reply_to_message_id == key
+            copy_message(one) for _, one in self.replies if one.metadata.reply_to_message_id == key
         )
 
     def _note(self, message: Message) -> None:
@@ -197,6 +193,8 @@ class Middle(Grid):
 
     def _label(self, message: Message) -> Seen:
         node = message.metadata.dst_node_id
+        if node > len(self.identities.nodes):
+            return Seen("request", node, "", 0, "", 0)  # to nobody
         head, payload = open_envelope(
             record_bytes(message.content, ENVELOPE),
             Expected(None, sealed=False),
@@ -206,7 +204,7 @@ class Middle(Grid):
             guard=ReplayGuard(),
         )
         inside = Enclosed.from_bytes(payload)
-        self.opened.append(payload)
+        self.opened.append((head.place.step, payload))
         if inside.session not in self._sessions:
             self._sessions.append(inside.session)
         step = inside.content.config_records.get(STEP)

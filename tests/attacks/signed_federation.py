@@ -194,9 +194,7 @@ class Federation:
         """A new session of the server."""
         return NotingGrid(self.grid, self.identities.server, patience=patience)
 
-    def run(
-        self, rounds: int = 2, grid: NotingGrid | None = None, timeout: float = FAR_S
-    ) -> Ran:
+    def run(self, rounds: int = 2, grid: NotingGrid | None = None, timeout: float = FAR_S) -> Ran:
         """One start of the strategy; no error but a :class:`FederationError` is caught."""
         strategy, grid = self.strategy(), grid or self.server()
         self.witness.refused, self._models = [], {}
