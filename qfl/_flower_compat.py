@@ -26,7 +26,6 @@ from flwr.serverapp import ServerApp
 from flwr.supercore import telemetry
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
-from google.protobuf.message import DecodeError
 
 # Flower reads the variable once, when it is first imported, which may have been before us.
 telemetry.FLWR_TELEMETRY_ENABLED = os.environ["FLWR_TELEMETRY_ENABLED"]
@@ -141,7 +140,7 @@ def records_from_bytes(data: bytes) -> RecordDict:
     """
     try:
         return recorddict_from_proto(RecordDictProto.FromString(data))
-    # What protobuf raises depends on which of its implementations runs, and Flower's checks of
-    # records raise TypeError.
-    except (DecodeError, TypeError, KeyError, AttributeError, UnicodeDecodeError) as error:
+    # What protobuf raises depends on which of its implementations runs; Flower's checks of records
+    # raise errors of their own.
+    except Exception as error:
         raise ValueError(f"not the records of a message: {error}") from None

@@ -11,8 +11,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from flwr.app import Error, Message, Metadata, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Error,
+    Message,
+    Metadata,
+    MetricRecord,
+    RecordDict,
+)
 
 from qfl import _flower_compat as compat
 
@@ -138,3 +148,19 @@ def test_telemetry_is_off_unless_chosen_whatever_is_imported_first(
     assert done.stdout.split() == [sent, "1"], (
         f"FLWR_TELEMETRY_ENABLED no longer decides: adapt qfl/_flower_compat.py ({done.stderr})"
     )
+
+
+def test_records_travel_as_bytes_and_nothing_else_is_read_as_records() -> None:
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord({"w": Array(np.arange(3.0))}),
+            "metrics": MetricRecord({"loss": 0.5, "counts": [1, 2]}),
+            "config": ConfigRecord({"name": "a", "raw": b"\x00", "on": True, "many": ["x"]}),
+        }
+    )
+    data = compat.records_to_bytes(content)
+    assert compat.records_from_bytes(data) == content
+    assert compat.records_from_bytes(b"") == RecordDict()
+    for wrong in (b"\xff", data[:-1], b"\x0a\x03abc", bytes(range(256))):
+        with pytest.raises(ValueError, match="not the records of a message"):
+            compat.records_from_bytes(wrong)

@@ -40,24 +40,24 @@ class Failing(ProtectMod):
 
 
 class Lying(ProtectMod):
-    """The committee's first member, whose share is always used, lies at one step."""
+    """The committee's first members lie at one step: one of them, or as many as said."""
 
-    def __init__(self, step: str, change: Change) -> None:
+    def __init__(self, step: str, change: Change, liars: int = 1) -> None:
         super().__init__()
-        self._step, self._change = step, change
+        self._step, self._change, self._liars = step, change, liars
 
     def __call__(self, message: Message, context: Context, call_next: Any) -> Message:
         step = Step.from_json(str(message.content.config_records["qfl"]["step"]))
         reply = super().__call__(message, context, call_next)
-        if step.step == self._step and is_first(step, context):
+        if step.step == self._step and place_in(step, context) < self._liars:
             data = self._change(record_bytes(reply.content, PAYLOAD))
             reply.content[PAYLOAD] = bytes_record(data, "lie")
         return reply
 
 
-def is_first(step: Step, context: Context) -> bool:
+def place_in(step: Step, context: Context) -> int:
     committee = Committee.from_bytes(record_bytes(context.state, KEY))
-    return committee.names[0] == member_keys(step, context).name
+    return committee.names.index(member_keys(step, context).name)
 
 
 def gone(message: Message) -> None:
@@ -204,9 +204,17 @@ def test_a_share_that_is_none_leaves_its_member_out(
     check(toy, run(toy, strategy()))
 
 
-def test_a_wrong_share_opens_nothing(run: Callable[..., Any], make_toy: Callable[..., Any]) -> None:
-    """The key that comes out does not fit the masked sum."""
-    toy = make_toy(SIZES, mods=[Lying("open", flipped)])
+def test_a_wrong_share_is_left_aside(run: Callable[..., Any], make_toy: Callable[..., Any]) -> None:
+    """The key that comes out with it does not fit the masked sum; that of the others does."""
+    honest = run(make_toy(SIZES), strategy())
+    ran = run(make_toy(SIZES, mods=[Lying("open", flipped)]), strategy())
+    assert ran.final.tobytes() == honest.final.tobytes()
+
+
+def test_without_enough_right_shares_nothing_is_opened(
+    run: Callable[..., Any], make_toy: Callable[..., Any]
+) -> None:
+    toy = make_toy(SIZES, mods=[Lying("open", flipped, liars=2)])
     with pytest.raises(
         FederationError,
         match="round 1, train: the committee's shares do not open the sum: the opened key ",
