@@ -96,7 +96,9 @@ class SignMod:
         own.permit(head.sender, "serve")
         asked = Enclosed.from_bytes(payload)
         _check_addressed(asked, message, context)
-        head.place.check(Place(asked.session, 0, INTRODUCTION))
+        if head.place != Place(asked.session, 0, INTRODUCTION):
+            raise RefusedError(Refusal.STEP, "a message came as an introduction, and is none")
+        _check_newest(asked.content, own)
         talk = Conversation.of(context).entered(asked.session, head.sender)
         talk.heard(asked.number).keep(context)
         for name in (CHAIN, OPERATOR, POLICY, REVOCATIONS):
@@ -190,6 +192,20 @@ def _acquaint(content: RecordDict, own: Credentials) -> None:
         if registry.policy is None or policy.sequence >= registry.policy.sequence:
             registry.enrol(policy, now)
     registry.admit(chain_from_bytes(record_bytes(content, CHAIN)))
+
+
+def _check_newest(content: RecordDict, own: Credentials) -> None:
+    """Make sure that nobody took the operator's words out of an introduction."""
+    policy, list_ = own.registry.policy, own.registry.revocations
+    known = {POLICY: policy.sequence if policy else 0, REVOCATIONS: list_.sequence if list_ else 0}
+    told = content.config_records.get(INTRODUCTION, ConfigRecord())
+    for name, sequence in known.items():
+        if int(str(told.get(name, 0))) > sequence:
+            raise RefusedError(
+                Refusal.STALE,
+                f"the server knows {name} {told[name]!s} and this node {sequence}: the newer one "
+                "was taken out of its introduction",
+            )
 
 
 def _seal(answer: Enclosed, place: Place, server: str, own: Credentials) -> ArrayRecord:

@@ -21,14 +21,14 @@ class Conversation:
         server: The server's identifier; empty before one introduced itself.
         sessions: The latest session of each server, by identifier. They are named by the time at
             which they began, so that none of before comes back.
-        number: Of the latest message in the session. A server counts up, so that what is sent
-            again, or comes late, is not taken.
+        numbers: Of the latest message in each. A server counts up, so that what is sent again, or
+            comes late, is not taken.
         head: Latest head of the server's audit trail.
     """
 
     server: str = ""
     sessions: Mapping[str, str] = field(default_factory=dict)
-    number: int = 0
+    numbers: Mapping[str, int] = field(default_factory=dict)
     head: Head | None = None
 
     @staticmethod
@@ -37,12 +37,14 @@ class Conversation:
         held = context.state.config_records.get(_STATE)
         if held is None:
             return Conversation()
-        servers, sessions, n = held["servers"], held["sessions"], held["head-n"]
-        assert isinstance(servers, list) and isinstance(sessions, list) and isinstance(n, int)
+        servers, sessions, numbers = held["servers"], held["sessions"], held["numbers"]
+        n = held["head-n"]
+        assert isinstance(servers, list) and isinstance(sessions, list)
+        assert isinstance(numbers, list) and isinstance(n, int)
         return Conversation(
             server=str(held["server"]),
             sessions=dict(zip(map(str, servers), map(str, sessions), strict=True)),
-            number=int(str(held["number"])),
+            numbers=dict(zip(map(str, servers), map(int, numbers), strict=True)),
             head=Head(str(held["head-run"]), n, str(held["head-digest"])) if n else None,
         )
 
@@ -54,7 +56,7 @@ class Conversation:
                 "server": self.server,
                 "servers": list(self.sessions),
                 "sessions": list(self.sessions.values()),
-                "number": self.number,
+                "numbers": [self.numbers[server] for server in self.sessions],
                 "head-run": head.run,
                 "head-n": head.n,
                 "head-digest": head.digest,
@@ -65,6 +67,11 @@ class Conversation:
     def session(self) -> str:
         """The session with the present server; empty before there is one."""
         return self.sessions.get(self.server, "")
+
+    @property
+    def number(self) -> int:
+        """Number of the latest message in the session."""
+        return self.numbers.get(self.server, 0)
 
     def entered(self, session: str, server: str) -> Conversation:
         """The conversation after a server introduced itself.
@@ -79,10 +86,15 @@ class Conversation:
                 f"session {session!a} of {server} began before session {last!a}, in which this "
                 "node was already",
             )
-        if (session, server) == (self.session, self.server):
-            return self
-        # The trail of a resumed run goes on, so its head is kept.
-        return Conversation(server, {**self.sessions, server: session}, head=self.head)
+        # In a session that goes on, its numbers do.
+        number = self.numbers.get(server, 0) if session == last else 0
+        # The trail of a resumed run goes on too, so its head is kept.
+        return Conversation(
+            server,
+            {**self.sessions, server: session},
+            {**self.numbers, server: number},
+            self.head,
+        )
 
     def heard(self, number: int) -> Conversation:
         """The conversation after a message of this number.
@@ -96,7 +108,7 @@ class Conversation:
                 f"message {number} of {self.server} came after message {self.number}: it was sent "
                 "again, or late",
             )
-        return replace(self, number=number)
+        return replace(self, numbers={**self.numbers, self.server: number})
 
     def shown(self, head: Head) -> Conversation:
         """The conversation after the server showed the head of its audit trail.

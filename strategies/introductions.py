@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flwr.app import Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from qfl.enveloped import (
@@ -132,7 +132,7 @@ class Introductions:
     def _introduce(self, node: int) -> None:
         own, registry = self._own, self._own.registry
         number = next(self._numbers)
-        asked = Enclosed(INTRODUCTION_TYPE, node, self._session, RecordDict(), number)
+        asked = Enclosed(INTRODUCTION_TYPE, node, self._session, self._newest(), number)
         place = Place(self._session, 0, INTRODUCTION)
         head, envelope = own.seal(asked.to_bytes(), place, [], sealed=False)
         content = RecordDict(
@@ -154,6 +154,13 @@ class Introductions:
             self._waiting[key] = _Asked(node, head, time.monotonic())
         else:
             self.refused[node] = "the grid did not take the message that introduces the server"
+
+    def _newest(self) -> RecordDict:
+        """Which of the operator's words this server knows, so that nobody can hold them back."""
+        policy, revocations = self._own.registry.policy, self._own.registry.revocations
+        told = {POLICY: policy.sequence if policy else 0}
+        told[REVOCATIONS] = revocations.sequence if revocations else 0
+        return RecordDict({INTRODUCTION: ConfigRecord(dict(told))})
 
     def _take(self) -> bool:
         """Take the answers that are there."""

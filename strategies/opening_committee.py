@@ -161,7 +161,7 @@ class CommitteeOpens(OneStep):
             node = session.node_of(reply)
             try:
                 if reply.has_error():
-                    problems.append(f"member {node} refused: {reason(reply)}")
+                    problems.append(f"member {node} {session.declined(reply)}")
                     if session.watch:
                         session.watch.replied(node, reply, reason(reply), None, b"")
                 else:

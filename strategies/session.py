@@ -102,10 +102,13 @@ class Session:
         roles: dict[int, dict[str, int]] = {}
         members: dict[int, Member] = {}
         statements: dict[str, bytes] = {}
-        left_out = self.left_out = dict(self.signed.refused if self.signed else {})
-        step = self.step("hello")
+        refused = self.signed.refused if self.signed else {}
+        left_out = {node: why for node, why in refused.items() if node not in nodes}
+        self.left_out = left_out
+        step, silent = self.step("hello"), set(nodes)
         for reply in self.collect(self.messages(nodes, step, "train", {})):
             node = self.node_of(reply)
+            silent.discard(node)
             if reply.has_error():
                 left_out[node] = reason(reply)
             elif "roles" not in reply.content.metric_records:
@@ -127,6 +130,7 @@ class Session:
                     roles[node] = role
                 except CryptoError as error:
                     left_out[node] = str(error)
+        left_out |= dict.fromkeys(sorted(silent), f"it did not answer within {self.timeout:g} s")
         # Ordered by the clients' own numbers where they have any: node ids are random on some
         # engines, and a seeded choice among clients must not depend on them.
         self.clients = sorted(
@@ -269,10 +273,13 @@ class Session:
         if not replies:
             raise FederationError(f"key holder {node} did not reply within {self.timeout:g} s")
         if replies[0].has_error():
-            own = self.signed is None or replies[0].error.code == DECLINED
-            did = "refused" if own else "gave no answer that counts"
-            raise FederationError(f"key holder {node} {did}: {reason(replies[0])}")
+            raise FederationError(f"key holder {node} {self.declined(replies[0])}")
         return replies[0]
+
+    def declined(self, reply: Message) -> str:
+        """What an error says: a refusal, unless anybody on the way may have said it."""
+        own = self.signed is None or reply.error.code == DECLINED
+        return f"{'refused' if own else 'gave no answer that counts'}: {reason(reply)}"
 
     def ask_all(self, records: dict[int, dict[str, Any]], step: Step) -> Iterator[Message]:
         """Ask several nodes that open together; bytes count as the key holders'."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 from signed_toy import identities_for, mods_for, run_signed
 
 from qfl.clients import SignMod
+from qfl.enveloped import POLICY, REVOCATIONS
 from qfl.errors import FederationError
 from qfl.federation.local_grid import LocalGrid
-from qfl.identity import Credentials, Floor, Identity, Registry, Revoked, revoke
+from qfl.identity import Credentials, Floor, Identity, Registry, Revoked, revoke, sign_policy
 from qfl.identity.countersigning import Head, check
 from qfl.records import arrays_of, record_of
 from qfl.strategies import Aggregation, Countersigned, Joined, NotJoined, SecureStrategy, SignedGrid
@@ -106,6 +108,43 @@ def test_a_node_that_is_revoked_in_a_run_is_left_out_and_named(
     assert f"{gone} was revoked (lost)" in why
     rounds = [event for event in ran.events if type(event).__name__ == "RoundFinished"]
     assert [(event.clients, event.failures) for event in rounds] == [(0, 0), (4, 0), (3, 1)]
+
+
+class Holding:
+    """A grid that takes records out of what it carries to node 2."""
+
+    def __init__(self, grid: Grid, names: tuple[str, ...]) -> None:
+        self.grid, self.names = grid, names
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.grid, name)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        for message in messages:
+            for name in self.names if message.metadata.dst_node_id == 2 else ():
+                message.content.pop(name, None)
+        return self.grid.push_messages(messages)
+
+
+@pytest.mark.parametrize("name", [POLICY, REVOCATIONS])
+def test_nobody_on_the_way_holds_back_the_operators_newer_words(
+    make_toy: Callable[..., Any], name: str
+) -> None:
+    toy = make_toy((10, 30, 40))
+    identities = identities_for(PLAIN, 3)
+    issued, server = identities.issued, identities.server
+    server.registry.update(revoke(issued.operator, issued.revocations), server.now())
+    policy = issued.policy
+    fresh = sign_policy(
+        issued.operator, policy.federation, policy.members, policy.permissions, before=policy
+    )
+    server.registry.enrol(fresh, server.now())
+    toy.mods = mods_for(identities, 3)
+    with LocalGrid(toy.app(), 3) as local:
+        grid = SignedGrid(Holding(local, (name,)), server)  # type: ignore[arg-type]
+        assert grid.get_node_ids() == [1, 3]
+        assert f"{name} 2 and this node 1: the newer one was taken out" in grid.refused[2]
 
 
 def test_the_same_identity_twice_is_one_node(make_toy: Callable[..., Any]) -> None:
