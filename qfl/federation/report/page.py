@@ -9,6 +9,7 @@ from qfl.federation.files import write_atomic
 from qfl.federation.report import markup, sections
 from qfl.federation.report.aggregation import aggregation
 from qfl.federation.report.cost import cost
+from qfl.federation.report.participants import participants
 from qfl.federation.report.privacy import privacy
 from qfl.federation.report.reading import Run, read_run
 from qfl.federation.report.trail import trail
@@ -54,6 +55,7 @@ def render(run: Run) -> str:
         sections.baselines(run),
         sections.outcome(run),
         sections.clients(run),
+        participants(run),
         aggregation(run),
         privacy(run),
         cost(run),
