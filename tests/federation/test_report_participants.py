@@ -43,9 +43,9 @@ def test_everybody_is_listed_with_what_became_of_them(folder: Path) -> None:
     assert "Node 9: it is <none> of the pinned identities" in page.text
     rows = table_of(page, "node")
     assert [row[0] for row in rows[1:]] == ["1", "2", "3"]
-    assert rows[1][1:] == ["n1", "did:qfl:aaaaaaaa…aaaaaa", "client", "2", "0", "good"]
-    assert rows[2][3:] == ["client", "1", "1", "quarantined"]
-    assert rows[3][3:] == ["key-holder", "0", "0", "good"]
+    assert rows[1][1:] == ["n1", "did:qfl:aaaaaaaa…aaaaaa", "client", "good", "2", "0"]
+    assert rows[2][3:] == ["client", "quarantined", "1", "1"]
+    assert rows[3][3:] == ["key-holder", "good", "0", "0"]
 
 
 def test_without_identities_there_is_no_such_section(tmp_path: Path) -> None:

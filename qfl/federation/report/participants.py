@@ -8,7 +8,7 @@ from typing import Any
 from qfl.federation.report import markup
 from qfl.federation.report.reading import Run
 
-_HEADER = ["node", "name", "identifier", "part", "rounds asked", "left out", "standing"]
+_HEADER = ["node", "name", "identifier", "part", "standing", "rounds asked", "left out"]
 
 
 def participants(run: Run) -> str:
@@ -30,10 +30,10 @@ def participants(run: Run) -> str:
             str(one.get("name")),
             _short(str(one.get("did"))),
             ", ".join(map(str, one.get("roles", []))),
-            str(asked[one.get("node")]),
-            str(left[one.get("node")]),
             # A standing is kept by the first identifier, which is this one unless keys rotated.
             standing.get(str(one.get("did")), "good"),
+            str(asked[one.get("node")]),
+            str(left[one.get("node")]),
         ]
         for one in joined
     ]
@@ -45,7 +45,7 @@ def participants(run: Run) -> str:
             "were signed and sealed; keys and contributions were vouched for by those whose they "
             f"are. {_countersigned(run)}"
         ),
-        markup.table(_HEADER, rows, numbers=(4, 5)),
+        markup.table(_HEADER, rows, numbers=(5, 6)),
         *map(markup.paragraph, refused),
     )
 
