@@ -146,6 +146,7 @@ class SecureStrategy(Strategy):
                 session.signed,
                 self.reputation,
                 self._emit,
+                plain=self.aggregation.scheme == "plain",
                 anomalies=self.anomalies,
                 seed=self.seed,
             )

@@ -5,6 +5,7 @@ Counts only where participants prove who they are: a score belongs to an identit
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -26,6 +27,7 @@ class Watch:
         grid: On which they prove who they are.
         reputation: Their scores.
         tell: Called with every change of a standing.
+        plain: Whether the server can read updates.
         anomalies: Whether what is visible of replies is scored too.
         seed: Of the anomaly scores.
     """
@@ -36,11 +38,12 @@ class Watch:
         reputation: Reputation,
         tell: Tell,
         *,
+        plain: bool = False,
         anomalies: bool = False,
         seed: int = 0,
     ) -> None:
         self._grid, self.reputation, self._tell = grid, reputation, tell
-        self._anomalies, self._seed = anomalies, seed
+        self._plain, self._anomalies, self._seed = plain, anomalies, seed
         self._round = 0
         self._asked = 0.0
         self._waiting: set[int] = set()
@@ -71,7 +74,7 @@ class Watch:
         if problem is None:
             seen = Observation.CONTRIBUTED
             if self._anomalies and body:
-                self._seen[node] = [time.monotonic() - self._asked, float(len(body))]
+                self._seen[node] = self._features(body)
         elif not reply.has_error():
             out = isinstance(error, RangeError)
             seen = Observation.OUT_OF_BOUNDS if out else Observation.VIOLATION
@@ -84,11 +87,6 @@ class Watch:
     def blame(self, node: int, detail: str) -> None:
         """Note that a node broke the protocol, as shown by what it signed."""
         self._observe(node, Observation.VIOLATION, detail)
-
-    def norm(self, node: int, values: np.ndarray) -> None:
-        """Note the norm of an update that the server can read, under scheme ``plain``."""
-        if node in self._seen:
-            self._seen[node].append(float(np.linalg.norm(values)))
 
     def over(self) -> None:
         """Note that no more replies are awaited."""
@@ -128,6 +126,14 @@ class Watch:
         """An operator's word: a node takes no part until it is pardoned; as :meth:`pardon`."""
         self._grid.credentials.permit(by, "submit")
         self._say(self.reputation.expel(did, self._round, by, reason))
+
+    def _features(self, body: bytes) -> list[float]:
+        """What is visible of a reply: when it came, how long it is, and how large in the clear."""
+        seen = [math.log(max(1e-6, time.monotonic() - self._asked)), float(len(body))]
+        if self._plain:
+            norm = float(np.linalg.norm(np.frombuffer(body, dtype="<f4").astype(np.float64)))
+            seen.append(math.log(max(1e-30, norm)))
+        return seen
 
     def _observe(self, node: int, seen: Observation, detail: str) -> None:
         change = self.reputation.observe(self._first(node), self._round, seen, detail)

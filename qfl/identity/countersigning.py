@@ -20,6 +20,7 @@ from qfl.identity.audit_line import (
     from_text,
     to_text,
 )
+from qfl.identity.description import PREFIX, did_of
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,16 @@ def countersign(head: Head, name: str, key: SigningKey) -> Countersignature:
 
 
 def check(head: Head, signed: Countersignature) -> None:
-    """Check a countersignature against the key that it names.
+    """Check a countersignature against the key that it names, and the name against the key.
 
     Raises:
-        SignatureError: It is not over this head, or not by this name and key.
+        SignatureError: It is not over this head, or not by this name and key; or the name is the
+            identifier of another key.
         PayloadError: Key or signature have another length than the algorithm's.
         ConfigError: The algorithm is unknown.
     """
+    if signed.name.startswith(PREFIX) and signed.name != did_of(signed.algorithm, signed.public):
+        raise SignatureError(f"{signed.name} is the identifier of another key than signed")
     statement = head.statement(signed.name, signed.algorithm, signed.public)
     verify(signed.algorithm, signed.public, statement, signed.signature, CHECKPOINT_CONTEXT)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from qfl.identity.canonical import decode_parts, encode
@@ -46,7 +47,9 @@ class Credentials:
 
     @staticmethod
     def of(identity: Identity, registry: Registry, floor: Floor | None = None) -> Credentials:
-        """Those of an identity that was never rotated."""
+        """Those of an identity that was never rotated; its registry learns of it if it is pinned."""
+        with suppress(RefusedError):
+            registry.admit([identity.description])
         return Credentials(identity, (identity.description,), registry, floor or Floor())
 
     def __repr__(self) -> str:

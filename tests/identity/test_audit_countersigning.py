@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 
 from qfl.crypto.signatures import SigningKey, generate_signing_key
 from qfl.errors import ConfigError, PayloadError, SignatureError
+from qfl.identity import Identity
 from qfl.identity.audit import AuditChain
 from qfl.identity.audit_check import examine
 from qfl.identity.audit_line import fingerprint
-from qfl.identity.countersigning import Countersignature, check, countersign, countersigned
+from qfl.identity.countersigning import Countersignature, Head, check, countersign, countersigned
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -172,3 +173,12 @@ def test_a_head_is_known_again_when_the_trail_was_written_anew(
     assert verdict.flaw is not None and "of no head of this trail" in verdict.flaw.reason
     verdict = examine(Trail().data, head.digest)
     assert verdict.flaw is not None and verdict.flaw.kind == "cut"
+
+
+def test_an_identifier_must_be_that_of_the_key() -> None:
+    """Whoever signs as a node of the federation signs with that node's key."""
+    one, other = Identity.create(["client"]), Identity.create(["client"])
+    head = Head("run", 3, "00" * 32)
+    check(head, countersign(head, one.did, one.signing))
+    with pytest.raises(SignatureError, match="is the identifier of another key"):
+        check(head, countersign(head, other.did, one.signing))
