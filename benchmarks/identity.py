@@ -1,4 +1,4 @@
-"""What identities cost: envelopes beside AES-GCM and classical cryptography, audit, key files.
+"""What identities cost: envelopes beside AES-GCM and classical cryptography, rounds, audit, keys.
 
 The classical peer signs with ECDSA on P-256 and seals with X25519, HKDF and AES-256-GCM, as TLS
 does. With liboqs at hand both providers are measured.
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import identity_round
 from common import Row, report
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -44,7 +45,7 @@ PLACE = Place(run="benchmark", round=1, step="train")
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="without 50 MB")
+    parser.add_argument("--quick", action="store_true", help="without 50 MB; 10 clients")
     quick = parser.parse_args().quick
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     providers = ["cryptography", *(["oqs"] if liboqs.problem() is None else [])]
@@ -55,7 +56,8 @@ def main() -> None:
         for row in beside(name, os.urandom(size), providers)
     ]
     rows += [*audit_rows(), *key_file_rows()]
-    report("identity", rows, [True] * len(rows))
+    rounds, met = identity_round.measure(quick)
+    report("identity", [*rows, *rounds], [*(True for _ in rows), *met])
 
 
 def audit_rows(records: int = 50) -> list[Row]:

@@ -27,6 +27,7 @@ commands:
   report RUN_DIR                          write the HTML report of a run
   privacy plan|ledger                     the noise that a budget takes, what was spent; -h
   audit verify RUN_DIR                    whether a run's records are those that were written
+  provision FEDERATION.yaml -o KITS       keys and certificates, a kit for each participant; -h
   doctor                                  what is installed, what is missing, how to get it
 
 options:
@@ -82,6 +83,7 @@ def _dispatch(given: list[str]) -> int:
         "report": _report,
         "privacy": _privacy,
         "audit": _audit,
+        "provision": _provision,
         "doctor": _doctor,
     }
     if command not in commands:
@@ -119,6 +121,13 @@ def _audit(rest: list[str]) -> int:
     from qfl.federation.audit_command import run_audit
 
     run_audit(rest)
+    return EXIT_OK
+
+
+def _provision(rest: list[str]) -> int:
+    from qfl.federation.provision_command import run_provision
+
+    run_provision(rest)
     return EXIT_OK
 
 

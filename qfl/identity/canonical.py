@@ -23,6 +23,8 @@ from qfl.identity.refusal import Refusal, RefusedError
 Value = dict[str, "Value"] | list["Value"] | str | bytes | int
 MOST_DEPTH = 8
 _BYTES, _ARRAY = 2, 4  # major types
+_CONTAINERS = bytes(range(0x80, 0xC0))
+_SIGNATURES_HEADS = 20_000  # a quarter of the bytes of the longest signatures
 _KINDS = {str: "text", bytes: "bytes", int: "a number", list: "a list", dict: "a map"}
 
 
@@ -90,6 +92,20 @@ def decode(data: bytes, what: str, at_most: int) -> Value:
         raise _damaged(what, "it is not in its one form")
     plain: Value = value
     return plain
+
+
+def check_containers(data: bytes, what: str) -> None:
+    """Refuse what would become many more objects than a document of texts has.
+
+    For documents that anybody may send, and that are read before a signature can be checked: an
+    empty list is one byte, and 56 bytes of memory.
+
+    Raises:
+        RefusedError: Too many bytes could begin a list or a map.
+    """
+    heads = len(data) - len(data.translate(None, _CONTAINERS))
+    if heads > _SIGNATURES_HEADS + len(data) // 16:
+        raise _damaged(what, f"{heads} of its {len(data)} bytes could begin a list or a map")
 
 
 def decode_parts(data: bytes, what: str, most: int, longest: int) -> list[bytes]:

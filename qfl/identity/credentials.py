@@ -47,7 +47,7 @@ class Credentials:
 
     @staticmethod
     def of(identity: Identity, registry: Registry, floor: Floor | None = None) -> Credentials:
-        """Those of an identity that was never rotated; its registry learns of it if it is pinned."""
+        """Those of an identity that was never rotated; the registry learns of it if it pins it."""
         with suppress(RefusedError):
             registry.admit([identity.description])
         return Credentials(identity, (identity.description,), registry, floor or Floor())

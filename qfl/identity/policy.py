@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from qfl.errors import PayloadError
-from qfl.identity.canonical import Fields, Value, decode, encode
+from qfl.identity.canonical import Fields, Value, check_containers, decode, encode
 from qfl.identity.description import ROLES, Description, check_did, moment
 from qfl.identity.identity import LEEWAY, Identity
 from qfl.identity.policy_file import Draft, read_policy
@@ -132,6 +132,7 @@ class Policy:
         Raises:
             RefusedError: The bytes are damaged, of another version, or not signed.
         """
+        check_containers(data, "a policy")
         body, (signature,) = unwrap(POLICY, data)
         fields = Fields(decode(body, "a policy", POLICY.at_most), "a policy", _KEYS)
         members = []

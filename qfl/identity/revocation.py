@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from qfl.errors import PayloadError, unknown_name
-from qfl.identity.canonical import Fields, decode, encode
+from qfl.identity.canonical import Fields, check_containers, decode, encode
 from qfl.identity.description import Description, check_did, moment
 from qfl.identity.identity import DAY, Identity
 from qfl.identity.refusal import Refusal, RefusedError
@@ -114,6 +114,7 @@ class RevocationList:
         Raises:
             RefusedError: The bytes are damaged, of another version, or not signed.
         """
+        check_containers(data, "a revocation list")
         body, (signature,) = unwrap(LIST, data)
         fields = Fields(decode(body, "a revocation list", LIST.at_most), "a revocation list", _KEYS)
         revoked = []
