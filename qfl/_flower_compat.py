@@ -17,10 +17,14 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 from typing import Any
 
-from flwr.app import Error, Message, Metadata, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Error, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.common.serde import (
+    config_record_to_proto,
+    metric_record_to_proto,
+    recorddict_from_proto,
+)
 from flwr.proto.recorddict_pb2 import RecordDict as RecordDictProto
 from flwr.serverapp import ServerApp
 from flwr.supercore import telemetry
@@ -124,13 +128,30 @@ def run_ray_simulation(
 def records_to_bytes(records: RecordDict) -> bytes:
     """A message's content as bytes, the ones that Flower itself sends.
 
-    Private: ``flwr.common.serde.recorddict_to_proto``.
+    Arrays are written where they belong: ``flwr.common.serde.recorddict_to_proto`` builds small
+    parts first and puts each into the next larger one, which copies arrays several times.
+
+    Private: ``flwr.proto.recorddict_pb2.RecordDict``, ``flwr.common.serde.config_record_to_proto``
+    and ``metric_record_to_proto``.
     """
-    written: bytes = recorddict_to_proto(records).SerializeToString()
+    proto = RecordDictProto()
+    for name, record in records.items():
+        item = proto.items.add(key=name)
+        if isinstance(record, ArrayRecord):
+            item.array_record.SetInParent()
+            for key, array in record.items():
+                value = item.array_record.items.add(key=key).value
+                value.dtype, value.stype, value.data = array.dtype, array.stype, array.data
+                value.shape.extend(array.shape)
+        elif isinstance(record, ConfigRecord):
+            item.config_record.CopyFrom(config_record_to_proto(record))
+        else:
+            item.metric_record.CopyFrom(metric_record_to_proto(record))
+    written: bytes = proto.SerializeToString()
     return written
 
 
-def records_from_bytes(data: bytes) -> RecordDict:
+def records_from_bytes(data: bytes | memoryview) -> RecordDict:
     """The inverse of :func:`records_to_bytes`.
 
     Private: ``flwr.common.serde.recorddict_from_proto``, ``flwr.proto.recorddict_pb2.RecordDict``.

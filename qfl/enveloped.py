@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 from flwr.app import RecordDict
 
@@ -102,7 +103,7 @@ class Enclosed:
         if not (node.isascii() and node.isdigit()):
             raise _damaged(f"its node is {node[:40]!a}")
         try:
-            content = records_from_bytes(data[4 + size :])
+            content = records_from_bytes(memoryview(data)[4 + size :])
         except ValueError as error:
             raise _damaged(str(error)) from None
         return Enclosed(
@@ -143,7 +144,13 @@ def place_of(content: RecordDict, session: str, kind: str) -> Place:
     record = content.config_records.get(STEP)
     if record is None:
         return Place(session, 0, kind)
-    step = Step.from_json(str(record.get("step")))
+    return _place_of_step(str(record.get("step")))
+
+
+@lru_cache(maxsize=4)
+def _place_of_step(text: str) -> Place:
+    # All requests of a round carry the same step.
+    step = Step.from_json(text)
     return Place(step.run, step.round, step.step, step.attempt, step.scheme, step.key_id)
 
 

@@ -100,6 +100,24 @@ def test_an_empty_run_has_its_id() -> None:
     assert run.run_id == 12
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        ArrayRecord(),
+        ArrayRecord({"": Array("", (), "", b""), "b": Array("uint8", (2, 0, 300), "x", b"ab")}),
+        ConfigRecord({"text": "x", "bytes": b"y", "numbers": [1, 2], "yes": True}),
+        MetricRecord({"one": 1, "several": [0.5, 1.5]}),
+    ],
+    ids=["no arrays", "arrays", "settings", "metrics"],
+)
+def test_records_become_the_bytes_that_flower_sends(record: Any) -> None:
+    records = RecordDict({"first": ConfigRecord(), "name": record, "": MetricRecord()})
+    written = compat.records_to_bytes(records)
+    flowers = private("flwr.common.serde", "recorddict_to_proto")
+    assert written == flowers(records).SerializeToString()
+    assert compat.records_from_bytes(memoryview(b"front" + written)[5:]) == records
+
+
 def test_error_codes_are_those_on_the_wire() -> None:
     codes = private("flwr.common.constant", "ErrorCode")
     names = ("CLIENT_APP_RAISED_EXCEPTION", "MESSAGE_UNAVAILABLE", "NODE_UNAVAILABLE")

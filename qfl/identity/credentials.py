@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from qfl.identity.opening import open_envelope
 from qfl.identity.refusal import Refusal, RefusedError
 from qfl.identity.registry import Registry
 from qfl.identity.replay import ReplayGuard
-from qfl.identity.sending import write_envelope
+from qfl.identity.sending import seal_message
 
 Chain = tuple[Description, ...]
 MOST_PEOPLE = 20_000
@@ -64,10 +63,7 @@ class Credentials:
         self, payload: bytes, place: Place, receivers: Sequence[Description], *, sealed: bool = True
     ) -> tuple[Envelope, bytes]:
         """Sign a message, and seal it to its receivers; see :mod:`qfl.identity.sending`."""
-        target = io.BytesIO()
-        source = io.BytesIO(payload)
-        head = write_envelope(source, target, self.identity, place, receivers, sealed=sealed)
-        return head, target.getvalue()
+        return seal_message(payload, self.identity, place, receivers, sealed=sealed)
 
     def open(self, data: bytes, expected: Expected) -> tuple[Envelope, bytes]:
         """What was sent to this node; see :mod:`qfl.identity.opening`.

@@ -33,7 +33,7 @@ from qfl.identity.registry import Registry
 from qfl.identity.replay import ReplayGuard
 from qfl.identity.sending import KEY_BYTES, NONCE, content_key, head_key, outside
 from qfl.identity.signed import check_signature, unwrap
-from qfl.identity.streaming import open_chunks, plain_chunks, read_exactly
+from qfl.identity.streaming import open_chunks, plain_chunks, read_exactly, room_for
 
 
 def open_envelope(
@@ -64,10 +64,11 @@ def open_envelope(
             it belongs to another run, round, step, attempt, scheme, key or receiver, or was opened
             before.
     """
-    target = io.BytesIO()
+    target = room_for(len(data))
     head = read_envelope(
         io.BytesIO(data), target, expected, registry, now, identity=identity, guard=guard
     )
+    target.truncate()
     return head, target.getvalue()
 
 

@@ -26,11 +26,20 @@ from qfl.identity.envelope import (
 )
 from qfl.identity.identity import Identity
 from qfl.identity.signed import wrap
-from qfl.identity.streaming import CHUNK, LONGEST, plain_chunks, seal_chunks
+from qfl.identity.streaming import (
+    CHUNK,
+    LONGEST,
+    plain_chunks,
+    room_for,
+    seal_chunks,
+    sealed_length,
+)
 
 KEY_BYTES = 32
 NONCE = bytes(12)
 """Each key made here serves one encryption, so that its nonce may be zero."""
+_FRONT_BYTES = 1 << 13
+"""More than a front takes, and more than each receiver adds."""
 
 
 def seal_envelope(
@@ -72,9 +81,23 @@ def seal_envelope(
         >>> payload, head.sender == node.did
         (b'update', True)
     """
-    target = io.BytesIO()
-    write_envelope(io.BytesIO(payload), target, sender, place, receivers, sealed=sealed)
-    return target.getvalue()
+    return seal_message(payload, sender, place, receivers, sealed=sealed)[1]
+
+
+def seal_message(
+    payload: bytes,
+    sender: Identity,
+    place: Place,
+    receivers: Sequence[Description],
+    *,
+    sealed: bool = True,
+) -> tuple[Envelope, bytes]:
+    """As :func:`seal_envelope`, with what was signed beside the message."""
+    source = io.BytesIO(payload)
+    target = room_for(sealed_length(len(payload)) + _FRONT_BYTES * (1 + len(receivers)))
+    head = write_envelope(source, target, sender, place, receivers, sealed=sealed)
+    target.truncate()
+    return head, target.getvalue()
 
 
 def write_envelope(

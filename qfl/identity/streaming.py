@@ -10,6 +10,7 @@ Memory is that of one chunk, whatever the content's length.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -33,6 +34,24 @@ def sealed_length(length: int) -> int:
         (16, 65552, 33)
     """
     return length + TAG_BYTES * max(1, -(-length // CHUNK))
+
+
+def room_for(size: int) -> io.BytesIO:
+    """A buffer of so many zeros, to be written from its start and cut where writing ends.
+
+    One that grows as it is written moves what it holds again and again, which for a payload of
+    1 MB takes longer than its encryption.
+
+    Example:
+        >>> room = room_for(8)
+        >>> room.write(b"update"), room.truncate(), room.getvalue()
+        (6, 6, b'update')
+    """
+    room = io.BytesIO()
+    room.seek(max(0, size - 1))
+    room.write(bytes(1))
+    room.seek(0)
+    return room
 
 
 def seal_chunks(key: bytes, source: BinaryIO, length: int) -> Iterator[bytes]:
