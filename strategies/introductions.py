@@ -31,6 +31,7 @@ from qfl.identity.credentials import Credentials, chain_from_bytes, chain_to_byt
 from qfl.identity.envelope import Envelope, Expected, Place
 from qfl.identity.refusal import Refusal, RefusedError
 from qfl.records import bytes_record, record_bytes
+from qfl.strategies.said import said
 
 ATTEMPTS = 3
 
@@ -120,9 +121,11 @@ class Introductions:
                 pause = min(pause * 1.5, 0.2)
         self._take()
         for key, one in list(self._waiting.items()):
-            if one.node not in self._present:
-                del self._waiting[key]
-            elif not self._in_time(one):
+            if one.node in self._present and self._in_time(one):
+                continue
+            # It may have been lost on the way, so that the node is asked again next time.
+            del self._waiting[key]
+            if one.node not in self._dids:
                 self.refused[one.node] = f"it did not say who it is within {self._patience:g} s"
         return [node for node in nodes if node in self._dids]
 
@@ -172,7 +175,7 @@ class Introductions:
             try:
                 self._met(asked.node, self._verified(reply, asked))
             except CryptoError as error:
-                self.refused[asked.node] = str(error)
+                self.refused[asked.node] = said(str(error))
         return bool(replies)
 
     def _met(self, node: int, did: str) -> None:
@@ -201,8 +204,8 @@ class Introductions:
     def _verified(self, reply: Message, asked: _Asked) -> str:
         own = self._own
         if reply.has_error():
-            said = str(reply.error.reason or f"error code {reply.error.code}")
-            raise RefusedError(Refusal.NOT_SIGNED, f"it answered by an error: {said}")
+            why = said(str(reply.error.reason or f"error code {reply.error.code}"))
+            raise RefusedError(Refusal.NOT_SIGNED, f"it answered by an error: {why}")
         own.registry.admit(chain_from_bytes(record_bytes(reply.content, CHAIN)))
         head, payload = own.open(envelope_of(reply.content), Expected(asked.head.place))
         answer = Enclosed.from_bytes(payload)

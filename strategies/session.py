@@ -31,6 +31,7 @@ from qfl.records import (
     step_record,
 )
 from qfl.strategies.aggregation import Aggregation
+from qfl.strategies.said import said
 from qfl.strategies.signed_grid import DECLINED, SignedGrid
 from qfl.strategies.watch import Watch
 
@@ -395,4 +396,4 @@ def reason(reply: Message) -> str:
     text = str(reply.error.reason or f"error code {reply.error.code}").strip()
     if text.startswith("<class '") and ":<'" in text:
         text = text.split(":<'", 1)[1].removesuffix("'>")
-    return text.splitlines()[0] if text else "unknown error"
+    return said(text)

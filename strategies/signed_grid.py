@@ -66,7 +66,7 @@ class SignedGrid(Grid):
         grid: Grid,
         credentials: Credentials,
         *,
-        patience: float = 60.0,
+        patience: float = 30.0,
         head: Callable[[], Head | None] = lambda: None,
     ) -> None:
         self.grid, self.credentials, self._head = grid, credentials, head

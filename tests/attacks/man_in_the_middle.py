@@ -227,7 +227,9 @@ def around(act: Act | None = None) -> Callable[[Federation, Grid], Middle]:
     return lambda federation, grid: Middle(grid, federation.identities, act)
 
 
-def disturbed(case: str, act: Act, rounds: int = 1, sessions: int = 1) -> tuple[list[Ran], Middle]:
+def disturbed(
+    case: str, act: Act, rounds: int = 1, sessions: int = 1, evaluate: bool = True
+) -> tuple[list[Ran], Middle]:
     """What the sessions of a server leave behind, and who was in the middle."""
     with Federation(case, around(act)) as federation:
         middle = federation.grid
@@ -235,7 +237,7 @@ def disturbed(case: str, act: Act, rounds: int = 1, sessions: int = 1) -> tuple[
         with leaping(lambda: middle.idle):
             ran = []
             for _ in range(sessions):
-                ran.append(federation.run(rounds))
+                ran.append(federation.run(rounds, evaluate=evaluate))
                 middle.settle()
         return ran, middle
 

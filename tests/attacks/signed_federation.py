@@ -113,7 +113,6 @@ class Ran:
         models: What each node trained on, by node and round.
         result: The strategy's; None where it failed.
         error: Why it failed; empty where it did not.
-        seconds: How long it took.
         blamed: Numbers of nodes that are blamed for something.
     """
 
@@ -123,7 +122,6 @@ class Ran:
     models: dict[tuple[int, int], bytes]
     result: Result | None = None
     error: str = ""
-    seconds: float = 0.0
     blamed: list[int] = field(default_factory=list)
 
     @property
@@ -186,27 +184,33 @@ class Federation:
         round = int(message.content["config"]["server-round"])  # type: ignore[call-overload]
         self._models[context.node_id, round] = model.tobytes()
 
-    def strategy(self) -> SecureStrategy:
-        """Sums losses in training and evaluation too."""
-        return SecureStrategy(self.made, metrics=("loss",), evaluate_metrics=("eval_loss",))
+    def strategy(self, evaluate: bool = True) -> SecureStrategy:
+        """Sums losses too, and evaluates where asked to."""
+        asked = ("eval_loss",) if evaluate else ()
+        return SecureStrategy(self.made, metrics=("loss",), evaluate_metrics=asked)
 
     def server(self, patience: float = FAR_S) -> NotingGrid:
         """A new session of the server."""
         return NotingGrid(self.grid, self.identities.server, patience=patience)
 
-    def run(self, rounds: int = 2, grid: NotingGrid | None = None, timeout: float = FAR_S) -> Ran:
+    def run(
+        self,
+        rounds: int = 2,
+        grid: NotingGrid | None = None,
+        *,
+        timeout: float = FAR_S,
+        evaluate: bool = True,
+    ) -> Ran:
         """One start of the strategy; no error but a :class:`FederationError` is caught."""
-        strategy, grid = self.strategy(), grid or self.server()
+        strategy, grid = self.strategy(evaluate), grid or self.server()
         self.witness.refused, self._models = [], {}
         ran = Ran(grid, [], self.witness.refused, self._models)
         self.clients.before = self._note
         strategy.observer = ran.events.append
-        started = time.monotonic()
         try:
             ran.result = strategy.start(grid, self.initial, num_rounds=rounds, timeout=timeout)
         except FederationError as error:
             ran.error = str(error)
-        ran.seconds = time.monotonic() - started
         assert strategy.reputation is not None
         for number, one in enumerate(self.identities.nodes):
             if strategy.reputation.tally(one.did).blame:
@@ -215,10 +219,10 @@ class Federation:
 
 
 @lru_cache
-def undisturbed(case: str, rounds: int) -> tuple[Any, ...]:
+def undisturbed(case: str, rounds: int, evaluate: bool = True) -> tuple[Any, ...]:
     """What comes out where nobody is in the middle."""
     with Federation(case) as federation:
-        return federation.run(rounds).outcome
+        return federation.run(rounds, evaluate=evaluate).outcome
 
 
 def model_of(made: Aggregation, there: list[int]) -> Any:
