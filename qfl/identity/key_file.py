@@ -8,14 +8,11 @@ provider that made it, so the file names it.
 from __future__ import annotations
 
 import secrets
-import unicodedata
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from qfl.crypto.payload import is_text
 from qfl.crypto.sealing import SEED_BYTES, SealingKey
 from qfl.crypto.signatures import load_signing_key
 from qfl.errors import ConfigError, CryptoError, MissingDependencyError, PayloadError
@@ -24,15 +21,14 @@ from qfl.identity.description import Description, check_did
 from qfl.identity.identity import Identity
 from qfl.identity.private_file import read_private, write_private
 from qfl.identity.refusal import Refusal, RefusedError
+from qfl.identity.stretching import COSTS, passphrase_bytes, stretch
 
 VERSION = 1
 KIND = "identity key file"
 LEAST_PASSPHRASE = 12
 LEAST_KEY_FILE, MOST_KEY_FILE = 32, 4096
 MOST_BYTES = 1 << 20
-_COSTS = range(15, 18)  # base 2; 32, 64 and 128 MiB of memory
-_BLOCK, _PARALLEL = 8, 1
-_SALT_BYTES, _NONCE_BYTES, _KEY_BYTES = 16, 12, 32
+_SALT_BYTES, _NONCE_BYTES = 16, 12
 _HEADER_KEYS = frozenset(
     {"kind", "version", "unlock", "cost", "salt", "nonce", "did", "algorithm", "provider"}
 )
@@ -78,8 +74,8 @@ def save_identity(
             f"a passphrase needs at least {LEAST_PASSPHRASE} characters, a key file "
             f"{LEAST_KEY_FILE} random bytes"
         )
-    if cost not in _COSTS:
-        raise PayloadError(f"cost={cost} was given; allowed are {_COSTS[0]} to {_COSTS[-1]}")
+    if cost not in COSTS:
+        raise PayloadError(f"cost={cost} was given; allowed are {COSTS[0]} to {COSTS[-1]}")
     salt, nonce = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_NONCE_BYTES)
     header = encode(
         {
@@ -101,7 +97,7 @@ def save_identity(
             "description": identity.description.to_bytes(),
         }
     )
-    locked = AESGCM(_derive(secret, salt, cost)).encrypt(nonce, plain, header)
+    locked = AESGCM(stretch(secret, salt, cost)).encrypt(nonce, plain, header)
     write_private(path, encode([header, locked]), replace=replace)
 
 
@@ -130,7 +126,7 @@ def load_identity(
             Refusal.PASSPHRASE,
             f"{path} is opened by a {fields.text('unlock')!a}, not by a {unlock}",
         )
-    key = _derive(secret, fields.octets("salt"), fields.number("cost"))
+    key = stretch(secret, fields.octets("salt"), fields.number("cost"))
     try:
         plain = AESGCM(key).decrypt(fields.octets("nonce"), locked, header)
     except InvalidTag:
@@ -190,11 +186,10 @@ def _header(header: bytes, path: Path) -> Fields:
     fields.octets("salt", _SALT_BYTES)
     fields.octets("nonce", _NONCE_BYTES)
     # Checked before it is used: the cost says how much memory the derivation takes.
-    if fields.number("cost") not in _COSTS:
+    if fields.number("cost") not in COSTS:
         raise RefusedError(
             Refusal.DAMAGED,
-            f"{path} asks for cost={fields.number('cost')}; allowed are {_COSTS[0]} to "
-            f"{_COSTS[-1]}",
+            f"{path} asks for cost={fields.number('cost')}; allowed are {COSTS[0]} to {COSTS[-1]}",
         )
     return fields
 
@@ -204,12 +199,4 @@ def _secret(passphrase: str | None, key_file: Path | None) -> tuple[str, bytes]:
         raise PayloadError("give a passphrase or a key file, and not both")
     if key_file is not None:
         return "key file", read_private(key_file, MOST_KEY_FILE)
-    text = passphrase or ""
-    if not is_text(text):
-        raise PayloadError("a passphrase has half of a surrogate pair, which is no character")
-    # Keyboards differ in how they write an accented letter; RFC 8265 has one form for all.
-    return "passphrase", unicodedata.normalize("NFC", text).encode()
-
-
-def _derive(secret: bytes, salt: bytes, cost: int) -> bytes:
-    return Scrypt(salt=salt, length=_KEY_BYTES, n=1 << cost, r=_BLOCK, p=_PARALLEL).derive(secret)
+    return "passphrase", passphrase_bytes(passphrase or "")

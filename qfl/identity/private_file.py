@@ -39,7 +39,7 @@ def write_private(path: Path, data: bytes, *, replace: bool) -> None:
         else:
             # Unlike a rename this fails where a file is there.
             os.link(name, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except FileExistsError:
         raise StorageError(
             f"{path} is there already and was left alone; choose another name, or ask for it to be "
@@ -85,7 +85,8 @@ def read_private(path: Path, at_most: int) -> bytes:
     return data
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have a folder's entries on disk, where the system can."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

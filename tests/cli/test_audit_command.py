@@ -117,7 +117,7 @@ def test_countersignatures_are_told(call: Call) -> None:
     folder.audit("countersigned", **countersigned(head, [signed]))
     key = hashlib.sha256(signed.public).hexdigest()
     output = call("audit", "verify", "run")[1]
-    assert f"Countersigned up to line 2 by 'clinic 1', key {key}\n" in output
+    assert f"Countersigned up to line 2 by 1:\n  'clinic 1', key {key}\n" in output
 
 
 def test_plain_lines_of_an_earlier_version(call: Call) -> None:

@@ -28,7 +28,7 @@ def test_an_unknown_command(call: Call) -> None:
     assert code == 2
     assert errors == (
         "qfl: unknown command 'simulat'; did you mean 'simulate'? Known: audit, doctor, privacy, "
-        "report, simulate\n"
+        "provision, report, simulate\n"
     )
 
 
