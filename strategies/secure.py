@@ -365,10 +365,11 @@ class SecureStrategy(Strategy):
             return []
         session = self.session
         self._step = session.step("evaluate", server_round, metrics=self.evaluate_metrics)
-        self._asked = len(session.clients)
+        able = session.watch.eligible(session.clients) if session.watch else session.clients
+        self._asked = len(able)
         records = self.sums.records(arrays, config, server_round)
         length = self.sums.numbers_length(self.evaluate_metrics)
-        return self.sums.ask(session.clients, self._step, length, MessageType.EVALUATE, records)
+        return self.sums.ask(able, self._step, length, MessageType.EVALUATE, records)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]

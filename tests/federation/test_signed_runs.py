@@ -12,7 +12,9 @@ import pytest
 
 from qfl.conf.checks import from_dict
 from qfl.errors import ConfigError
+from qfl.identity.audit import AuditChain
 from qfl.identity.audit_check import examine
+from qfl.identity.audit_line import CHAIN_FIELDS
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="ray is not installed"
@@ -57,17 +59,29 @@ def test_the_countersigned_trail_cannot_be_written_anew(
     configure: Callable[..., Any], run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     run(configure({**SCHEMES[0], **SIGNED, "rounds": 1}))
-    trail = (tmp_path / "run" / "audit.jsonl").read_bytes().splitlines(keepends=True)
-    number = next(i for i, line in enumerate(trail) if b'"countersigned"' in line)
-    seen = json.loads(trail[number])["head"]["n"]
-    # Whoever holds the segment's key may sign another line; the clients saw the one before.
-    changed = [
-        line if i != seen - 1 else line.replace(b"[1,2,3]", b"[1,2]  ")
-        for i, line in enumerate(trail)
-    ]
-    verdict = examine(b"".join(changed))
-    assert verdict.flaw is not None
-    assert verdict.flaw.line == seen
+    trail = (tmp_path / "run" / "audit.jsonl").read_bytes()
+    assert examine(trail).flaw is None
+    lines = trail.splitlines(keepends=True)
+    number = next(i for i, line in enumerate(lines) if b'"clients_selected"' in line)
+    # The server has keys to sign with: it says that it never asked client 3, and goes on.
+    chain = AuditChain(b"".join(lines[:number]))
+    anew = [chain.start()]
+    chain.take(anew[-1])
+    for line in lines[number:]:
+        record = {k: v for k, v in json.loads(line).items() if k not in CHAIN_FIELDS}
+        event = record.pop("event")
+        record.pop("time")
+        if event == "clients_selected":
+            record["nodes"] = [1, 2]
+        anew.append(chain.line(event, record))
+        chain.take(anew[-1])
+    verdict = examine(b"".join([*lines[:number], *anew]))
+    assert verdict.flaw is not None and "of no head of this trail" in verdict.flaw.reason
+    # Without the countersignatures it holds: whoever signed remembers the head.
+    head = json.loads(next(line for line in lines if b'"countersigned"' in line))["head"]["digest"]
+    without = [line for line in anew if b'"countersigned"' not in line]
+    verdict = examine(b"".join([*lines[:number], without[0]]), head)
+    assert verdict.flaw is not None and verdict.flaw.kind == "cut"
 
 
 def test_a_sum_of_one_is_refused_with_identities() -> None:

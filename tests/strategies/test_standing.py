@@ -23,6 +23,7 @@ from qfl.strategies import (
     RoundFinished,
     SecureStrategy,
     StandingChanged,
+    SumOpened,
 )
 
 CLIENTS, ROUNDS = 10, 10
@@ -143,7 +144,7 @@ def test_an_operator_pardons_and_expels_and_nobody_else(make_toy: Callable[..., 
     toy = make_toy((10, 30, 40, 20))
     made = Aggregation("hybrid", grid_bits=14, min_clients=3)
     identities = identities_for(made, 4)
-    strategy = SecureStrategy(made)
+    strategy = SecureStrategy(made, evaluate_metrics=("eval_loss",))
     operator, node = identities.issued.operator.did, identities.nodes[1].did
     told: list[Event] = []
     selected: dict[int, tuple[int, ...]] = {}
@@ -164,6 +165,8 @@ def test_an_operator_pardons_and_expels_and_nobody_else(make_toy: Callable[..., 
 
     run_signed(toy, strategy, 3, identities=identities, observer=watch)
     assert selected == {1: (1, 2, 3, 4), 2: (1, 3, 4), 3: (1, 2, 3, 4)}
+    evaluated = [e.contributions for e in told if isinstance(e, SumOpened) and e.label != "train"]
+    assert evaluated == [4, 3, 4]
     changes = [event.change for event in told if isinstance(event, StandingChanged)]
     assert [(c.did, c.after, c.by) for c in changes] == [
         (node, Standing.EXPELLED, operator),
