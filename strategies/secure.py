@@ -264,8 +264,8 @@ class SecureStrategy(Strategy):
         arrays, trained = self.aggregate_train(number, session.collect(messages))
         assert arrays is not None
         clock.lap("train", session.take_seconds_opening())
-        if session.signed and session.signed.countersignatures:
-            self._emit(Countersigned(*session.signed.take_countersigned()))
+        for head, signed in session.signed.take_countersigned() if session.signed else ():
+            self._emit(Countersigned(head, signed))
         metrics = floats(trained)
         contributed = int(metrics.pop("clients"))
         if trained is not None:

@@ -57,7 +57,6 @@ class SignedGrid(Grid):
     Attributes:
         session: Text that stands for this object; no message is taken by another.
         refused: Why nodes are not there, by number.
-        countersignatures: Of the last head that was shown, by identifier.
         unasked: Answers that nothing was asked for, or that came twice; they are dropped.
     """
 
@@ -74,8 +73,7 @@ class SignedGrid(Grid):
         self.session = f"{time.time_ns():020d}-{uuid.uuid4().hex}"
         self._numbers = itertools.count(1)
         self.introductions = Introductions(grid, credentials, self.session, self._numbers, patience)
-        self.countersignatures: dict[str, Countersignature] = {}
-        self.shown: Head | None = None
+        self._countersigned: dict[Head, dict[str, Countersignature]] = {}
         self.unasked = 0
         self._sent: dict[str, _Sent] = {}
         self._failed: dict[str, Message] = {}
@@ -120,11 +118,10 @@ class SignedGrid(Grid):
             return False
         return True
 
-    def take_countersigned(self) -> tuple[Head, tuple[Countersignature, ...]]:
-        """The head that was shown last, and who signed it since this was last asked."""
-        assert self.shown is not None
-        taken, self.countersignatures = self.countersignatures, {}
-        return self.shown, tuple(taken[did] for did in sorted(taken))
+    def take_countersigned(self) -> list[tuple[Head, tuple[Countersignature, ...]]]:
+        """The heads that were signed since this was last asked, and by whom."""
+        taken, self._countersigned = self._countersigned, {}
+        return [(head, tuple(by[did] for did in sorted(by))) for head, by in taken.items()]
 
     def take_overhead(self) -> tuple[int, int]:
         """Bytes that envelopes added since this was last asked: received, sent."""
@@ -211,8 +208,6 @@ class SignedGrid(Grid):
         did = self.did_of(node)
         receiver = own.registry.known(did, own.now())
         head = self._head() if kind.split(".")[0] == "train" else None
-        if head is not None and head != self.shown:
-            self.shown, self.countersignatures = head, {}
         asked = Enclosed(kind, node, self.session, message.content, next(self._numbers), head=head)
         place = place_of(message.content, self.session, kind)
         envelope, sealed = own.seal(asked.to_bytes(), place, [receiver])
@@ -269,8 +264,7 @@ class SignedGrid(Grid):
             raise RefusedError(
                 Refusal.HEAD, f"the countersignature of {sender} does not hold: {error}"
             ) from None
-        if sent.asked == self.shown:
-            self.countersignatures[sender] = signed
+        self._countersigned.setdefault(sent.asked, {})[sender] = signed
 
 
 def _said(error: CryptoError) -> str:

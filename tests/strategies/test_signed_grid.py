@@ -193,3 +193,23 @@ def test_an_app_that_fails_is_told_of_by_its_own_signature(make_toy: Callable[..
     assert strategy.reputation is not None
     # It said so itself, which is no fault.
     assert strategy.reputation.score(ran.grid.did_of(2)) == 0
+
+
+def test_a_head_that_goes_on_within_a_round_loses_no_signature(
+    make_toy: Callable[..., Any],
+) -> None:
+    """Something goes on record between the clients' training and the opening."""
+    toy = make_toy((10, 30, 40))
+    made = Aggregation("packed", grid_bits=14, min_clients=2)
+    count = [0]
+
+    def head() -> Head | None:
+        count[0] += 1
+        n = 1 if count[0] <= 6 else 2
+        return Head("run", n, f"{n:064x}")
+
+    ran = run_signed(toy, SecureStrategy(made), 1, head=head)
+    told = [event for event in ran.events if isinstance(event, Countersigned)]
+    seen = {(event.head.n, one.name) for event in told for one in event.signatures}
+    assert {name for _, name in seen} == {ran.grid.did_of(node) for node in (1, 2, 3, 4)}
+    assert {n for n, _ in seen} == {1, 2}
