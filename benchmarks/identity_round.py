@@ -26,7 +26,8 @@ from qfl.clients import ProtectMod, SignMod
 from qfl.conf.schema import ExperimentConfig, IdentityConfig, StrategyConfig
 from qfl.federation.local_grid import LocalGrid
 from qfl.federation.simulated_identities import SimulatedIdentities
-from qfl.identity.countersigning import Head
+from qfl.identity import AuditChain
+from qfl.identity.countersigning import Head, countersigned
 from qfl.strategies import Aggregation, SecureStrategy, SignedGrid
 
 TARGET_MS = 10.0
@@ -84,8 +85,9 @@ class Federation:
     def __init__(
         self, case: Case, identities: SimulatedIdentities | None, stack: ExitStack
     ) -> None:
-        self.case, self.rounds, self.shown = case, 0, 0
-        self.shows = False
+        self.case, self.rounds, self.shows = case, 0, False
+        self.trail = AuditChain()
+        self.trail.take(self.trail.start())
         source = identities.source(None) if identities else None
         mods: list[Any] = [ProtectMod(role=case.role, credentials=source)]
         if source is not None:
@@ -108,25 +110,32 @@ class Federation:
         """One round.
 
         Args:
-            head: Whether a new head of the audit trail is shown, which clients countersign.
+            head: Whether the head of the audit trail is shown, which clients countersign, and
+                their signatures go on record.
         """
-        self.rounds, self.shown, self.shows = self.rounds + 1, self.shown + head, head
+        self.rounds, self.shows = self.rounds + 1, head
         asked = self.strategy.configure_train(self.rounds, self.model, ConfigRecord(), self.grid)
         replies = self.strategy.session.collect(asked)
         model, metrics = self.strategy.aggregate_train(self.rounds, replies)
         assert model is not None and metrics is not None
         assert metrics["clients"] == self.case.clients
-        if head:
-            assert self.signed and len(self.signed.countersignatures) == self.case.clients
         self.model = model
+        if head:
+            self._record()
 
     def check(self) -> None:
         """Make sure that every round moved the model as far as every client did."""
         weight = self.model["weight"].numpy()
         assert np.allclose(weight, self.rounds * MOVE, atol=1e-3), weight[:3]
 
+    def _record(self) -> None:
+        assert self.signed is not None
+        ((head, signatures),) = self.signed.take_countersigned()
+        assert len(signatures) == self.case.clients
+        self.trail.take(self.trail.line("countersigned", countersigned(head, signatures)))
+
     def _head(self) -> Head | None:
-        return Head("benchmark", self.shown, f"{self.shown:064x}") if self.shows else None
+        return self.trail.checkpoint() if self.shows else None
 
 
 def client_app(mods: list[Any]) -> ClientApp:

@@ -57,6 +57,7 @@ class Introductions:
 
     Attributes:
         refused: Why nodes are not there, by number.
+        strangers: Those of them that answered, and not as they should.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Introductions:
         self._grid, self._own, self._session = grid, credentials, session
         self._numbers, self._patience = numbers, patience
         self.refused: dict[int, str] = {}
+        self.strangers: set[int] = set()
         self._dids: dict[int, str] = {}
         self._firsts: dict[int, str] = {}
         self._present: set[int] = set()
@@ -176,6 +178,7 @@ class Introductions:
                 self._met(asked.node, self._verified(reply, asked))
             except CryptoError as error:
                 self.refused[asked.node] = said(str(error))
+                self.strangers.add(asked.node)
         return bool(replies)
 
     def _met(self, node: int, did: str) -> None:
@@ -197,6 +200,7 @@ class Introductions:
                 )
         self._dids[node], self._firsts[node] = did, first
         self.refused.pop(node, None)
+        self.strangers.discard(node)
         if node not in self._forgotten:
             self._attempts.pop(node, None)
         self._forgotten.discard(node)

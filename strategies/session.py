@@ -362,8 +362,9 @@ class Session:
         deadline = time.monotonic() + self.timeout
         while len(nodes := sorted(self.grid.get_node_ids())) < needed:
             refused = self.signed.refused if self.signed else {}
+            strangers = self.signed.introductions.strangers if self.signed else ()
             # As many came as are needed, and none of them is who it should be: waiting is no help.
-            if time.monotonic() > deadline or (not nodes and len(refused) >= needed):
+            if time.monotonic() > deadline or (not nodes and len(strangers) >= needed):
                 first = f"; node {min(refused)}: {refused[min(refused)]}" if refused else ""
                 raise FederationError(
                     f"{len(nodes)} nodes connected within {self.timeout:g} s, at least {needed} "

@@ -33,6 +33,9 @@ DECLINED = 100
 UNVERIFIED = 101
 """Error code of a reply that does not verify; anybody on the way may have made it so."""
 
+_SHOWN = ("train", "open")
+"""Steps with which the head of the audit trail is shown: to those who train, and who opens."""
+
 
 @dataclass(frozen=True)
 class _Sent:
@@ -207,9 +210,9 @@ class SignedGrid(Grid):
         node, kind = metadata.dst_node_id, metadata.message_type
         did = self.did_of(node)
         receiver = own.registry.known(did, own.now())
-        head = self._head() if kind.split(".")[0] == "train" else None
-        asked = Enclosed(kind, node, self.session, message.content, next(self._numbers), head=head)
         place = place_of(message.content, self.session, kind)
+        head = self._head() if place.step in _SHOWN else None
+        asked = Enclosed(kind, node, self.session, message.content, next(self._numbers), head=head)
         envelope, sealed = own.seal(asked.to_bytes(), place, [receiver])
         self._bytes_down += len(sealed) - envelope.length
         content = RecordDict({ENVELOPE: bytes_record(sealed, "envelope")})

@@ -88,7 +88,9 @@ def _run(
         train_config = ConfigRecord({CONFIG_KEY: json.dumps(wire)})
         initial = record_of(experiment.initial)
         if identities is not None:
-            grid = SignedGrid(grid, identities.server, head=watchers.head)
+            # Actors of Ray take their time to start; nobody is lost in a simulation.
+            patience = config.strategy.round_timeout
+            grid = SignedGrid(grid, identities.server, patience=patience, head=watchers.head)
         federated = config.preprocess.fit == "federated"
         sums = strategy.prepare(
             grid,

@@ -39,7 +39,7 @@ def test_commands_of_the_readme_are_targets_and_verbs() -> None:
     for target in re.findall(r"^make (\S+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE), target
     verbs = set(re.findall(r"^qfl (\w+)", text, re.MULTILINE))
-    assert verbs == {"simulate", "privacy", "audit", "report", "doctor"}
+    assert verbs == {"simulate", "privacy", "audit", "report", "provision", "doctor"}
 
 
 def test_the_experiment_of_getting_started_composes(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from run_folders import build_run, page_of, table_of
 
-from qfl.crypto.signatures import generate_signing_key
 from qfl.federation.audit_trail import AuditTrail
+from qfl.identity import Identity
 from qfl.identity.countersigning import countersign, countersigned
 
-DIDS = [f"did:qfl:{letter * 52}" for letter in "abc"]
+NODES = [Identity.create(["client"]) for _ in range(3)]
+DIDS = [one.did for one in NODES]
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     changes = [("good", "warned"), ("warned", "quarantined")]
     for before, after in changes:
         trail.append("standing_changed", {"did": DIDS[1], "before": before, "after": after})
-    signed = countersign(trail.head(), DIDS[0], generate_signing_key())
+    signed = countersign(trail.head(), DIDS[0], NODES[0].signing)
     trail.append("countersigned", countersigned(trail.head(), [signed]))
     return made
 
@@ -43,7 +44,7 @@ def test_everybody_is_listed_with_what_became_of_them(folder: Path) -> None:
     assert "Node 9: it is <none> of the pinned identities" in page.text
     rows = table_of(page, "node")
     assert [row[0] for row in rows[1:]] == ["1", "2", "3"]
-    assert rows[1][1:] == ["n1", "did:qfl:aaaaaaaa…aaaaaa", "client", "good", "2", "0"]
+    assert rows[1][1:] == ["n1", f"{DIDS[0][:16]}…{DIDS[0][-6:]}", "client", "good", "2", "0"]
     assert rows[2][3:] == ["client", "quarantined", "1", "1"]
     assert rows[3][3:] == ["key-holder", "good", "0", "0"]
 

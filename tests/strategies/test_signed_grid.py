@@ -205,7 +205,7 @@ def test_a_head_that_goes_on_within_a_round_loses_no_signature(
 
     def head() -> Head | None:
         count[0] += 1
-        n = 1 if count[0] <= 6 else 2
+        n = 1 if count[0] <= 3 else 2
         return Head("run", n, f"{n:064x}")
 
     ran = run_signed(toy, SecureStrategy(made), 1, head=head)
