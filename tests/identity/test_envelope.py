@@ -87,7 +87,8 @@ def test_what_was_sent_arrives(payload: bytes, sealed: bool, number: int, text: 
     assert (head.sender, head.receivers, head.place) == (NODE.did, (SERVER.did,), place)
     assert (head.length, head.digest) == (len(payload), hashlib.sha256(payload).digest())
     assert (len(head.id), head.sealed) == (16, sealed)
-    assert (payload in data) is (not sealed) or len(payload) < 4
+    # Shorter ones may be there by chance, or as a part of the front.
+    assert (payload in data) is (not sealed) or len(payload) < 16
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
