@@ -16,6 +16,7 @@ from qfl.clients.vouched import contributors
 from qfl.crypto import KeyHolder, KeyPair, Step, box_for, make_scheme, unpack
 from qfl.errors import MisfitError, OpeningRefusedError
 from qfl.identity.credentials import Credentials
+from qfl.identity.vouching import UNSEEN
 from qfl.records import BOX, KEY, MASKED, MODEL, PAYLOAD, bytes_record, record_bytes
 
 _HELD = "qfl-key-holder"
@@ -100,7 +101,7 @@ def open_sum(
     )
     payload = record_bytes(message.content, PAYLOAD)
     header, _ = unpack(payload)
-    if credentials is not None and vouched.opener_counts(step):
+    if credentials is not None and step.scheme in UNSEEN:
         vouched.check_contributors(header, message, step.min_clients, credentials)
     # A sum that is labelled as one of updates goes nowhere but into the model. Under ckks and
     # packed the label is what the server says it is; under hybrid clients signed it.

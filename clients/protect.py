@@ -28,6 +28,7 @@ from qfl.clients.updates import numbers, weighed
 from qfl.crypto import CORRUPTED, DROPOUT, IntVector, Layout, Plain, Step, make_scheme, pack
 from qfl.errors import PayloadError
 from qfl.identity.credentials import Credentials
+from qfl.identity.vouching import UNSEEN
 from qfl.records import (
     CLEAR,
     INBOX,
@@ -242,7 +243,7 @@ class ProtectMod:
         header = step.header(values.size)
         content[PAYLOAD] = bytes_record(pack(header, body), step.scheme)
         reply = Message(content, reply_to=message)
-        if own is not None and vouched.opener_counts(step):
+        if own is not None and step.scheme in UNSEEN:
             vouched.sign_contribution(header, body, reply, own)
         return reply
 

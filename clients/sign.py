@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from qfl.clients.signing_state import Conversation
 from qfl.enveloped import (
@@ -30,7 +30,7 @@ from qfl.identity.envelope import Envelope, Expected, Place
 from qfl.identity.policy import Policy
 from qfl.identity.refusal import Refusal, RefusedError
 from qfl.identity.revocation import RevocationList
-from qfl.records import bytes_record, record_bytes
+from qfl.records import bytes_record, copy_records, record_bytes
 
 Next = Callable[[Message, Context], Message]
 Source = Credentials | Callable[[Context], Credentials]
@@ -147,7 +147,7 @@ def _open(
 
 def _answer(message: Message, context: Context, call_next: Next) -> tuple[RecordDict, str]:
     """What the node answers, or why it does nothing."""
-    before = _copied(context.state)
+    before = copy_records(context.state)
     try:
         reply = call_next(message, context)
     except Exception as error:
@@ -212,12 +212,3 @@ def _seal(answer: Enclosed, place: Place, server: str, own: Credentials) -> Arra
     receiver = own.registry.known(server, own.now())
     _, sealed = own.seal(answer.to_bytes(), place, [receiver])
     return bytes_record(sealed, "envelope")
-
-
-def _copied(state: RecordDict) -> RecordDict:
-    """A copy that later changes do not reach; values themselves are never changed in place."""
-    twin = state.copy()
-    for name, record in state.items():
-        if isinstance(record, ConfigRecord | MetricRecord):
-            twin[name] = record.copy()
-    return twin

@@ -248,8 +248,3 @@ def check_contributors(
     except PayloadError:
         statements = []
     return check_contributions(header, statements, least, credentials)
-
-
-def opener_counts(step: Step) -> bool:
-    """Whether who opens cannot tell contributors from the sum itself, so that they sign for it."""
-    return step.scheme in ("ckks", "packed")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qfl.crypto import Header, IntVector, Layout, Step, expect, from_limbs, unpack
 from qfl.errors import BudgetSpentError, CryptoError, FederationError
-from qfl.identity.vouching import check_contribution
+from qfl.identity.vouching import UNSEEN, check_contribution
 from qfl.privacy import BUDGET_SPENT, ClientLevel, Stream
 from qfl.records import (
     ARRAYS,
@@ -232,7 +232,7 @@ class Sums:
             RefusedError: It signed something else.
         """
         signed = self.session.signed
-        if signed is None or header.scheme not in ("ckks", "packed"):
+        if signed is None or header.scheme not in UNSEEN:
             return b""
         said = record_bytes(reply.content, VOUCHED)
         check_contribution(header, said, signed.credentials, signed.did_of(node), body)

@@ -51,7 +51,7 @@ class Watch:
 
     def eligible(self, nodes: Iterable[int]) -> list[int]:
         """Those of the nodes that are neither quarantined nor expelled."""
-        return [node for node in nodes if self.reputation.may_take_part(self._first(node))]
+        return [node for node in nodes if self.reputation.may_take_part(self._grid.first_of(node))]
 
     def asked(self, round: int, nodes: Iterable[int]) -> None:
         """Note who is asked for a contribution."""
@@ -136,12 +136,9 @@ class Watch:
         return seen
 
     def _observe(self, node: int, seen: Observation, detail: str) -> None:
-        change = self.reputation.observe(self._first(node), self._round, seen, detail)
+        change = self.reputation.observe(self._grid.first_of(node), self._round, seen, detail)
         if change is not None:
             self._say(change)
-
-    def _first(self, node: int) -> str:
-        return self._grid.first_of(node)
 
     def _say(self, change: Change) -> None:
         self._tell(StandingChanged(change))

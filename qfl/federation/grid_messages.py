@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from copy import copy
 
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, Metadata, MetricRecord, RecordDict
+from flwr.app import Error, Message, Metadata
 
 from qfl._flower_compat import build_message
+from qfl.records import copy_records
 
 
 def copy_message(message: Message) -> Message:
@@ -16,48 +17,6 @@ def copy_message(message: Message) -> Message:
     if message.has_error():
         return build_message(metadata, error=message.error)
     return build_message(metadata, content=copy_records(message.content))
-
-
-def copy_records(records: RecordDict) -> RecordDict:
-    """Copy records; immutable values, above all the bytes of arrays, are shared.
-
-    ``copy.deepcopy`` would do, but for arrays whose object id was computed: they hold a memoryview,
-    which it cannot copy.
-
-    >>> config = ConfigRecord({"rates": [0.1, 0.2]})
-    >>> twin = copy_records(RecordDict({"config": config}))
-    >>> twin["config"]["rates"].append(0.3)
-    >>> config["rates"]
-    [0.1, 0.2]
-    """
-    twin = records.copy()
-    for name, record in records.items():
-        twin[name] = _copy_record(record)
-    return twin
-
-
-def _copy_record(
-    record: ArrayRecord | MetricRecord | ConfigRecord,
-) -> ArrayRecord | MetricRecord | ConfigRecord:
-    if isinstance(record, ArrayRecord):
-        arrays = record.copy()
-        for name, array in record.items():
-            arrays[name] = copy(array)
-            if not isinstance(array.data, bytes):  # a bytearray put there by hand can change
-                arrays[name].data = bytes(array.data)
-        return arrays
-    # One branch per type, since a list of strings belongs in one of them only.
-    if isinstance(record, MetricRecord):
-        metrics = record.copy()
-        for name, metric in record.items():
-            if isinstance(metric, list):
-                metrics[name] = metric.copy()
-        return metrics
-    config = record.copy()
-    for name, value in record.items():
-        if isinstance(value, list):
-            config[name] = value.copy()
-    return config
 
 
 def has_expired(metadata: Metadata) -> bool:

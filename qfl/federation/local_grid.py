@@ -41,10 +41,10 @@ from qfl.errors import ConfigError, FederationError
 from qfl.federation.grid_messages import (
     check_reply,
     copy_message,
-    copy_records,
     error_reply,
     has_expired,
 )
+from qfl.records import copy_records
 
 SERVER_NODE_ID = 0
 """The server's own node id; clients have 1 to n."""

@@ -17,9 +17,10 @@ from qfl.errors import PayloadError
 from qfl.identity.canonical import Fields, Value, decode, encode
 from qfl.identity.description import Description, check_did
 from qfl.identity.identity import Identity
+from qfl.identity.issued import check_issued
 from qfl.identity.policy_rules import check_name, shown
 from qfl.identity.refusal import Refusal, RefusedError
-from qfl.identity.signed import Kind, check_signature, unwrap, wrap
+from qfl.identity.signed import Kind, unwrap, wrap
 
 MANIFEST = Kind("kit manifest", 1, at_most=1 << 16)
 MOST_FILES = 64
@@ -128,13 +129,7 @@ class KitManifest:
             RefusedError: Somebody else issued it, or its signature is wrong.
         """
         what = f"the manifest of kit {self.name}"
-        if self.issuer != operator.did or "operator" not in operator.roles:
-            raise RefusedError(
-                Refusal.ISSUER, f"{what} is issued by {self.issuer}; the operator is {operator.did}"
-            )
-        check_signature(
-            operator.algorithm, operator.public, self.body, self.signature, MANIFEST.context, what
-        )
+        check_issued(MANIFEST, what, self.issuer, self.body, self.signature, operator)
 
     def differences(self, files: Mapping[str, bytes]) -> list[str]:
         """How files differ from those that were signed, one sentence each; empty where they do not.

@@ -14,6 +14,7 @@ from qfl.errors import PayloadError
 from qfl.identity.canonical import Fields, Value, check_containers, decode, encode
 from qfl.identity.description import ROLES, Description, check_did, moment
 from qfl.identity.identity import LEEWAY, Identity
+from qfl.identity.issued import check_issued
 from qfl.identity.policy_file import Draft, read_policy
 from qfl.identity.policy_rules import (
     DEFAULT_PERMISSIONS,
@@ -24,7 +25,7 @@ from qfl.identity.policy_rules import (
     granted,
 )
 from qfl.identity.refusal import Refusal, RefusedError
-from qfl.identity.signed import Kind, check_signature, unwrap, wrap
+from qfl.identity.signed import Kind, unwrap, wrap
 
 __all__ = [
     "DEFAULT_PERMISSIONS",
@@ -177,21 +178,7 @@ class Policy:
             RefusedError: Somebody else issued it, its signature is wrong, or its time is to come.
         """
         what = f"policy {self.sequence}"
-        if self.issuer != operator.did:
-            raise RefusedError(
-                Refusal.ISSUER, f"{what} is issued by {self.issuer}; the operator is {operator.did}"
-            )
-        if "operator" not in operator.roles:
-            raise RefusedError(
-                Refusal.ISSUER,
-                f"{what} is issued by {self.issuer}, whose roles are {list(operator.roles)}; "
-                "expected operator among them",
-            )
-        if not self.signature:
-            raise RefusedError(Refusal.NOT_SIGNED, f"{what} is not signed")
-        check_signature(
-            operator.algorithm, operator.public, self.body, self.signature, POLICY.context, what
-        )
+        check_issued(POLICY, what, self.issuer, self.body, self.signature, operator)
         # So written, a time that is no number is refused.
         if not now >= self.issued - LEEWAY:
             raise RefusedError(

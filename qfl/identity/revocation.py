@@ -16,8 +16,9 @@ from qfl.errors import PayloadError, unknown_name
 from qfl.identity.canonical import Fields, check_containers, decode, encode
 from qfl.identity.description import Description, check_did, moment
 from qfl.identity.identity import DAY, Identity
+from qfl.identity.issued import check_issued
 from qfl.identity.refusal import Refusal, RefusedError
-from qfl.identity.signed import Kind, check_signature, unwrap, wrap
+from qfl.identity.signed import Kind, unwrap, wrap
 
 REASONS = ("compromised", "left", "lost", "replaced")
 MOST_REVOKED = 20_000
@@ -146,17 +147,8 @@ class RevocationList:
         Raises:
             RefusedError: Somebody else issued it, its signature is wrong, or it has run out.
         """
-        if self.issuer != operator.did:
-            raise RefusedError(
-                Refusal.ISSUER,
-                f"a revocation list is issued by {self.issuer}; the operator is {operator.did}",
-            )
-        if not self.signature:
-            raise RefusedError(Refusal.NOT_SIGNED, "a revocation list is not signed")
         what = f"revocation list {self.sequence}"
-        check_signature(
-            operator.algorithm, operator.public, self.body, self.signature, LIST.context, what
-        )
+        check_issued(LIST, what, self.issuer, self.body, self.signature, operator)
         self.check_current(now)
 
     def check_current(self, now: float) -> None:

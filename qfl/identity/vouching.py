@@ -19,6 +19,8 @@ from qfl.identity.envelope import Place
 from qfl.identity.refusal import Refusal, RefusedError
 from qfl.identity.statement import read_statement, state
 
+UNSEEN = ("ckks", "packed")
+"""Schemes under which who opens cannot tell contributors from the sum, so that they sign for it."""
 _MOST_STATEMENT = 1 << 16
 
 

@@ -31,7 +31,6 @@ from qfl.enveloped import (
     place_of,
 )
 from qfl.errors import CryptoError
-from qfl.federation.grid_messages import copy_records
 from qfl.federation.simulated_identities import Issued
 from qfl.identity.countersigning import Head
 from qfl.identity.credentials import Credentials, chain_to_bytes, people_to_bytes
@@ -56,6 +55,7 @@ from qfl.records import (
     VOUCHED_MEMBERS,
     bytes_record,
     content_digest,
+    copy_records,
     record_bytes,
     step_record,
 )

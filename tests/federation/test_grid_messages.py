@@ -19,8 +19,9 @@ from flwr.serverapp import Grid
 from hypothesis import given
 
 from qfl._flower_compat import build_message, set_task_identity
-from qfl.federation.grid_messages import copy_message, copy_records
+from qfl.federation.grid_messages import copy_message
 from qfl.federation.local_grid import LocalGrid
+from qfl.records import copy_records
 
 
 def ask(grid: Grid, content: RecordDict) -> list[Message]:

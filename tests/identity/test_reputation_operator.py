@@ -6,26 +6,15 @@ import json
 from dataclasses import asdict
 
 import pytest
+from histories import A, play
 
 from qfl.errors import ConfigError
 from qfl.identity.audit import AuditChain
 from qfl.identity.audit_check import examine
-from qfl.identity.reputation import Change, Observation, Reputation, Rules, Standing
+from qfl.identity.reputation import Change, Observation, Reputation, Standing
 
 GOOD, WARNED, QUARANTINED, EXPELLED = Standing
 CONTRIBUTED, MISSED, DECLINED, VIOLATION, OUT_OF_BOUNDS, ANOMALOUS = Observation
-A = "did:qfl:a"
-History = list[list[Observation]]
-
-
-def play(history: History, rules: Rules | None = None) -> tuple[Reputation, list[Change]]:
-    """A reputation after these rounds of one node, and all changes."""
-    made = Reputation(rules)
-    changes: list[Change] = []
-    for number, observations in enumerate(history, 1):
-        told = [made.observe(A, number, one) for one in observations]
-        changes += [one for one in [*told, *made.end_round(number)] if one]
-    return made, changes
 
 
 def test_a_pardon_forgets_everything() -> None:

@@ -6,26 +6,16 @@ import math
 from dataclasses import replace
 
 import pytest
+from histories import A, History, play
 
 from qfl.errors import ConfigError
-from qfl.identity.reputation import Change, Observation, Reputation, Rules, Standing
+from qfl.identity.reputation import Observation, Reputation, Rules, Standing
 
 GOOD, WARNED, QUARANTINED, EXPELLED = Standing
 CONTRIBUTED, MISSED, DECLINED, VIOLATION, OUT_OF_BOUNDS, ANOMALOUS = Observation
-A, B = "did:qfl:a", "did:qfl:b"
+B = "did:qfl:b"
 # What is left of a number after a round, and after a round with a contribution.
 LEFT, LEFT_MORE = 2 ** (-1 / 10), 2 ** (-1.5 / 10)
-History = list[list[Observation]]
-
-
-def play(history: History, rules: Rules | None = None) -> tuple[Reputation, list[Change]]:
-    """A reputation after these rounds of one node, and all changes."""
-    made = Reputation(rules)
-    changes: list[Change] = []
-    for number, observations in enumerate(history, 1):
-        told = [made.observe(A, number, one) for one in observations]
-        changes += [one for one in [*told, *made.end_round(number)] if one]
-    return made, changes
 
 
 def test_violations_in_a_row_warn_quarantine_and_expel() -> None:

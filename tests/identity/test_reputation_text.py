@@ -8,28 +8,17 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from histories import A, play
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qfl.errors import StorageError
-from qfl.identity.reputation import Change, Observation, Reputation, Rules, Standing
+from qfl.identity.reputation import Observation, Reputation, Rules, Standing
 
 GOOD, WARNED, QUARANTINED, EXPELLED = Standing
 CONTRIBUTED, MISSED, DECLINED, VIOLATION, OUT_OF_BOUNDS, ANOMALOUS = Observation
-A = "did:qfl:a"
 LEFT = 2 ** (-1 / 10)
 QUICK = settings(max_examples=100, deadline=None)
-History = list[list[Observation]]
-
-
-def play(history: History, rules: Rules | None = None) -> tuple[Reputation, list[Change]]:
-    """A reputation after these rounds of one node, and all changes."""
-    made = Reputation(rules)
-    changes: list[Change] = []
-    for number, observations in enumerate(history, 1):
-        told = [made.observe(A, number, one) for one in observations]
-        changes += [one for one in [*told, *made.end_round(number)] if one]
-    return made, changes
 
 
 STORED = json.loads(play([[VIOLATION, MISSED]] * 2)[0].to_json())
