@@ -31,6 +31,7 @@ from qfl.identity.credentials import Credentials, chain_from_bytes, chain_to_byt
 from qfl.identity.envelope import Envelope, Expected, Place
 from qfl.identity.refusal import Refusal, RefusedError
 from qfl.records import bytes_record, record_bytes
+from qfl.strategies.polling import Pause
 from qfl.strategies.said import said
 
 ATTEMPTS = 3
@@ -114,13 +115,9 @@ class Introductions:
             met = node in self._dids and node not in self._forgotten
             if not met and node not in asked and self._attempts.get(node, 0) < ATTEMPTS:
                 self._introduce(node)
-        pause = 0.0005
+        pause = Pause()
         while any(self._in_time(one) for one in self._waiting.values()):
-            if self._take():
-                pause = 0.0005
-            else:
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.2)
+            pause.after(self._take())
         self._take()
         for key, one in list(self._waiting.items()):
             if one.node in self._present and self._in_time(one):

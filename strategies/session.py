@@ -31,6 +31,7 @@ from qfl.records import (
     step_record,
 )
 from qfl.strategies.aggregation import Aggregation
+from qfl.strategies.polling import Pause
 from qfl.strategies.said import said
 from qfl.strategies.signed_grid import DECLINED, SignedGrid
 from qfl.strategies.watch import Watch
@@ -310,7 +311,7 @@ class Session:
         pushed = zip(self.grid.push_messages(sent), sent, strict=True)
         self._sent_to = {key: message.metadata.dst_node_id for key, message in pushed if key}
         waiting = set(self._sent_to)
-        deadline, pause = time.monotonic() + self.timeout, 0.0005
+        deadline, pause = time.monotonic() + self.timeout, Pause()
         while waiting:
             # What answers an earlier step comes too late, whoever brings it now.
             replies = [
@@ -321,13 +322,10 @@ class Session:
             for reply in replies:
                 waiting.discard(reply.metadata.reply_to_message_id)
                 yield reply
-            if replies:
-                pause = 0.0005
-            elif time.monotonic() > deadline:
+            if not replies and time.monotonic() > deadline:
                 return
-            else:
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.2)
+            if waiting:
+                pause.after(bool(replies))
 
     def ask_sizes(self, records: dict[str, Any]) -> dict[int, int]:
         """Every client's number of examples, in the clear.

@@ -27,6 +27,7 @@ from qfl.identity.envelope import Envelope, Expected
 from qfl.identity.refusal import Refusal, RefusedError
 from qfl.records import bytes_record
 from qfl.strategies.introductions import Introductions, pushed
+from qfl.strategies.polling import Pause
 
 DECLINED = 100
 """Error code of a refusal that the node itself signed."""
@@ -193,16 +194,15 @@ class SignedGrid(Grid):
         waiting = set(self.push_messages(messages))
         deadline = None if timeout is None else time.monotonic() + timeout
         replies: list[Message] = []
-        pause = 0.0005
+        pause = Pause()
         while waiting:
             found = self.pull_messages(waiting)
             replies += found
             waiting -= {reply.metadata.reply_to_message_id for reply in found}
             if deadline is not None and time.monotonic() > deadline:
                 break
-            if waiting and not found:
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.2)
+            if waiting:
+                pause.after(bool(found))
         return replies
 
     def _seal(self, message: Message) -> tuple[Message, _Sent]:

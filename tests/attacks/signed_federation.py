@@ -262,6 +262,6 @@ def leaping(idle: Callable[[], bool]) -> Any:
         monotonic=lambda: time.monotonic() + leapt, sleep=sleep, perf_counter=time.perf_counter
     )
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("session", "introductions"):
+        for name in ("session", "introductions", "polling"):
             patch.setattr(f"qfl.strategies.{name}.time", clock)
         yield
